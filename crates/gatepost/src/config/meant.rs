@@ -1,0 +1,305 @@
+//! What the configuration means: checked, resolved, with every default filled in.
+
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Meant {
+    /// `[server]`.
+    pub server: Server,
+    /// `[tls]`.
+    pub tls: Tls,
+    /// `[trust]`.
+    pub trust: Trust,
+    /// `[[listen]]`, one entry per protocol and address.
+    pub listen: Vec<Listen>,
+    /// `[[users]]`, in order.
+    pub users: Vec<UsersBlock>,
+    /// `[backend]`.
+    pub backend: Backend,
+    /// `[protocol.imap]`.
+    pub imap: Imap,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `name`: in greetings and logs; default: the host name.
+    pub name: String,
+    /// `user`: whom to become after binding when started as root.
+    pub user: Option<String>,
+    /// `control`: the unix socket for `gatepost reload`; default `/run/gatepost/control.sock`.
+    pub control: PathBuf,
+    /// `threads`: shards, default one per processor.
+    pub threads: usize,
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// `certificates`; the first is the default, the others are chosen by SNI.
+    pub certificates: Vec<Certificate>,
+    /// `alpn_strict` (default true): a client that offers ALPN without our protocol is refused.
+    pub alpn_strict: bool,
+}
+
+/// One certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// `cert`: PEM, the chain, leaf first.
+    pub cert: PathBuf,
+    /// `key`: PEM.
+    pub key: PathBuf,
+}
+
+/// `[trust]`.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// `networks`.
+    pub networks: Vec<IpNet>,
+    /// `identity_before_tls` is not "drop".
+    pub identity_before_tls: bool,
+}
+
+/// When TLS begins on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenTls {
+    /// Not offered.
+    None,
+    /// On the client's request.
+    StartTls,
+    /// From the first byte.
+    Implicit,
+}
+
+/// Who may say a password in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleartextAuth {
+    /// Nobody.
+    Never,
+    /// Clients on this host.
+    Loopback,
+    /// These and the trusted networks.
+    Trusted,
+    /// Everybody.
+    Always,
+}
+
+/// One listening address.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The protocol's name as in the catalog, `imap` also for `imaps`.
+    pub protocol: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+    /// The address came from a default: an address family that this host lacks is passed over.
+    pub optional: bool,
+    /// When TLS begins.
+    pub tls: ListenTls,
+    /// `cleartext_auth`, default loopback.
+    pub cleartext_auth: CleartextAuth,
+    /// Where it is written, `file:line:col`, for errors when binding.
+    pub at: String,
+}
+
+/// What a chain does after one database's answer, Dovecot's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// End with success.
+    ReturnOk,
+    /// End with failure.
+    ReturnFail,
+    /// End with what stands so far.
+    Return,
+    /// Ask the next one; a success so far is kept.
+    Continue,
+    /// Ask the next one; counts as success.
+    ContinueOk,
+    /// Ask the next one; counts as failure.
+    ContinueFail,
+}
+
+/// When a database is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skip {
+    /// Never.
+    Never,
+    /// When an earlier one let the user in.
+    Authenticated,
+    /// When no earlier one did.
+    Unauthenticated,
+}
+
+/// One `[[users]]`.
+#[derive(Debug, Clone)]
+pub struct UsersBlock {
+    /// `name`, for log and explain; default: the driver's name and position.
+    pub name: String,
+    /// `driver`, a row of `users::DRIVERS`.
+    pub driver: &'static str,
+    /// `protocols`: only for these; empty = all.
+    pub protocols: Vec<String>,
+    /// `username_format`: the template of the name that is looked up; default `%Lu`.
+    pub username_format: Option<String>,
+    /// `default_fields`: set where the database gave none.
+    pub default_fields: Vec<(String, String)>,
+    /// `override_fields`: set whatever the database gave.
+    pub override_fields: Vec<(String, String)>,
+    /// `result_success`, default return-ok.
+    pub result_success: Then,
+    /// `result_failure`, default continue.
+    pub result_failure: Then,
+    /// `result_internalfail`, default return-fail, unlike Dovecot.
+    pub result_internalfail: Then,
+    /// `skip`, default never.
+    pub skip: Skip,
+    /// `deny`: a hit rejects.
+    pub deny: bool,
+    /// The driver's own keys, checked for kind against its row.
+    pub own: BTreeMap<String, OwnValue>,
+    /// Where the block is written, `file:line:col`.
+    pub at: String,
+}
+
+/// The value of a driver's own key, and where it is written.
+#[derive(Debug, Clone)]
+pub struct OwnValue {
+    /// The value.
+    pub value: Own,
+    /// `file:line:col`.
+    pub at: String,
+}
+
+/// A driver's own value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Own {
+    /// Text.
+    Text(String),
+    /// A path, already relative to the file it stands in.
+    Path(PathBuf),
+    /// A table of texts, in the order of the file (`fields`).
+    Fields(Vec<(String, String)>),
+}
+
+/// When TLS begins towards backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendTls {
+    /// Never.
+    None,
+    /// By STARTTLS.
+    StartTls,
+    /// From the first byte.
+    Implicit,
+}
+
+/// `[backend]`.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// `tls`, default none.
+    pub tls: BackendTls,
+    /// `tls_verify`, default true; false is any-cert.
+    pub tls_verify: bool,
+    /// `tls_ca`: instead of the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// `tls_pin`: SHA-256 of the certificate's public key (SPKI), base64; any of them is enough, and enough alone.
+    pub tls_pin: Vec<[u8; 32]>,
+    /// `tls_client_cert` and `tls_client_key`.
+    pub tls_client: Option<Certificate>,
+    /// `proxy_timeout`: one deadline for connect, TLS, identity, login and retries; default 30 s.
+    pub proxy_timeout: Duration,
+    /// `connect_timeout`: one connect; default 5 s.
+    pub connect_timeout: Duration,
+    /// `self_addresses`: more addresses that are this proxy.
+    pub self_addresses: Vec<std::net::IpAddr>,
+}
+
+/// `[protocol.imap]`.
+#[derive(Debug, Clone)]
+pub struct Imap {
+    /// `capability`: what clients are told before login; default: learnt from the backends.
+    pub capability: Option<String>,
+    /// `id_send` (Dovecot's `imap_id_send`): what we say of ourselves.
+    pub id_send: Vec<(String, String)>,
+    /// `id_retain` (Dovecot's `imap_id_retain`): hand the client's own ID on.
+    pub id_retain: bool,
+    /// `greeting`: default `Gatepost ready.`
+    pub greeting: String,
+    /// `idle_timeout`: after login, default 2 h, at least 31 min.
+    pub idle_timeout: Duration,
+}
+
+/// `[limits]`, defaults in brackets.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `line` (8192): octets of one line before login.
+    pub line: usize,
+    /// `literal` (4096): octets of one literal before login.
+    pub literal: usize,
+    /// `bad_commands` (10).
+    pub bad_commands: u32,
+    /// `commands` (100) before login.
+    pub commands: u32,
+    /// `failed_logins` (3) per connection.
+    pub failed_logins: u32,
+    /// `failed_login_pause` (2 s).
+    pub failed_login_pause: Duration,
+    /// `login_timeout` (60 s): the whole phase before login.
+    pub login_timeout: Duration,
+    /// `tls_handshake_timeout` (30 s).
+    pub tls_handshake_timeout: Duration,
+    /// `connections`: in all; default (descriptors - 256) / 2.
+    pub connections: usize,
+    /// `connections_before_login` (100) per /32 or /64.
+    pub connections_before_login: usize,
+    /// `user_connections` (50) per user and address.
+    pub user_connections: usize,
+    /// `guesses` (20) failed logins per /32 or /64 in 10 minutes before delays double.
+    pub guesses: u32,
+    /// `lookup_timeout` (5 s).
+    pub lookup_timeout: Duration,
+    /// `lookups` (256) in flight.
+    pub lookups: usize,
+    /// `drain` (30 s): how long sessions may go on after the order to stop.
+    pub drain: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `format`: text or json.
+    pub format: LogFormat,
+    /// `level`.
+    pub level: LogLevel,
+    /// `file`: default standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// How a line of the journal is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` words.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Which lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what needs a person.
+    Error,
+    /// And what may soon.
+    Warning,
+    /// And one line per login, refusal and session end.
+    Info,
+    /// And the course of each login.
+    Debug,
+}

@@ -1,0 +1,3 @@
+//! The configuration: what was written, and what it means.
+
+pub mod meant;

@@ -1,0 +1,5 @@
+//! Gatepost: the program around [`wire`] and [`relay`].
+
+pub mod config;
+pub mod failure;
+pub mod users;

@@ -1,0 +1,25 @@
+//! Bytes and manners: codecs and conversations of the mail protocols, without sockets.
+//!
+//! Everything in this crate is *sans-IO*: a machine is handed the bytes that arrived and says what must be sent and what
+//! it understood. There is no async runtime, no TLS and no socket crate in the manifest, so that is a fact of the build
+//! and not a habit.
+//!
+//! The map:
+//!
+//! * [`machine`]: the one trait all conversations share, and [`machine::Fault`], which says whose fault it was;
+//! * [`line`], [`encode`], [`secret`]: the small tools (lines under a cap, spellings, values that cannot be printed);
+//! * [`login`]: what a front tells the program and what it is told, protocol by protocol the same;
+//! * [`sasl`]: mechanisms, server and client side;
+//! * [`origin`]: who is really calling, and the ways to tell the next server;
+//! * [`dance`]: the one backend login, over a dialect for each protocol;
+//! * [`imap`]: the IMAP codec, front and dialect.
+
+pub mod dance;
+pub mod encode;
+pub mod imap;
+pub mod line;
+pub mod login;
+pub mod machine;
+pub mod origin;
+pub mod sasl;
+pub mod secret;

@@ -1,0 +1,1 @@
+//! Lines under a cap.

@@ -1,0 +1,188 @@
+//! The words a front and the program exchange, the same for every protocol of the login way.
+//!
+//! A [`Front`] is the server side of a conversation before login. It is told its [`Terms`] (what this connection may be
+//! offered), reports [`LoginEvent`]s, and is told the outcome as a [`Welcome`] or a [`Refusal`]. It knows neither sockets
+//! nor databases, and it does not decide: it asks.
+
+use crate::machine::{Fault, Step};
+use crate::origin::OriginUpdate;
+use crate::secret::Password;
+use bytes::BytesMut;
+
+/// How the client showed who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mechanism {
+    /// The protocol's own command (IMAP `LOGIN`, POP3 `USER`/`PASS`).
+    Command,
+    /// SASL PLAIN, RFC 4616.
+    Plain,
+    /// SASL LOGIN, draft-murchison-sasl-login.
+    Login,
+}
+
+impl Mechanism {
+    /// The name for logs and for the query variable `%m`; the protocol's own command counts as PLAIN, as operators know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mechanism::Command | Mechanism::Plain => "PLAIN",
+            Mechanism::Login => "LOGIN",
+        }
+    }
+}
+
+/// A login as the client gave it: decoded and checked for form, not for truth.
+#[derive(Debug)]
+pub struct Login {
+    /// The name to authenticate as: UTF-8, no control characters, 1 to 255 octets.
+    pub user: String,
+    /// The name to act as where it was given and differs from `user` (SASL authorization identity).
+    pub authzid: Option<String>,
+    /// The password: 0 to 4096 octets, never CR, LF or NUL.
+    pub password: Password,
+    /// How it was said.
+    pub mechanism: Mechanism,
+}
+
+/// What a front reports to its driver.
+#[derive(Debug)]
+pub enum LoginEvent {
+    /// The client asked for TLS and was told to begin. Flush `out`; if any byte waits in `input`, drop the connection;
+    /// shake hands; then call [`Front::secured`].
+    Secure,
+    /// A trusted peer said who is really calling. Only reported where [`Terms::trusted`] was set.
+    Said(OriginUpdate),
+    /// The client asks to be let in. Answer with [`Front::welcome`] or [`Front::refuse`]; until then do not step.
+    Login(Login),
+    /// The client took its leave and was answered. Flush `out`, then close.
+    Bye,
+}
+
+/// What this connection may be offered, decided in one place by the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Nobody can listen: TLS, or a connection the configuration counts as protected.
+    pub protected: bool,
+    /// STARTTLS can be offered: TLS is configured here and not yet in use.
+    pub starttls: bool,
+    /// A password may be said now: `protected`, or allowed in clear by configuration.
+    pub password_allowed: bool,
+    /// The peer is in `[trust] networks`: what it says about the caller is believed.
+    pub trusted: bool,
+    /// The capabilities of the backends that a client may be told before login, space separated, without those that this
+    /// front adds itself according to these terms.
+    pub capability: String,
+    /// Text of the greeting.
+    pub greeting: String,
+    /// What the server says of itself (IMAP ID): pairs of name and value.
+    pub server_id: Vec<(String, String)>,
+    /// Keep what the client says of itself (IMAP ID) for the backend.
+    pub retain_client_id: bool,
+}
+
+/// The backend let the user in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// The text of the backend's success line, cleaned, without response codes.
+    pub text: String,
+    /// The capabilities after login, as the backend told them *after* login.
+    pub capability: Option<String>,
+    /// Untagged lines the backend said while signing in that are meant for the client (such as alerts), complete with CRLF.
+    pub aside: Vec<Vec<u8>>,
+}
+
+/// What a client may hear when it is not let in. Each protocol spells it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Wrong password, unknown or disabled user: all the same to the client.
+    WrongCredentials,
+    /// May not act as the user asked for.
+    NotAuthorized,
+    /// Try later: database, DNS or backend in trouble. Never to be taken for a wrong password.
+    Unavailable {
+        /// The backend's own words, cleaned and cut, where it said "try later" itself.
+        text: Option<String>,
+    },
+    /// A password was said or asked for on a connection that anyone can read.
+    PrivacyRequired,
+    /// Too many connections of this user or address.
+    Limit {
+        /// Which limit, in words for the person.
+        text: Option<String>,
+    },
+    /// The mailbox is in use (POP3, some IMAP servers).
+    InUse {
+        /// The backend's words, cleaned and cut.
+        text: Option<String>,
+    },
+    /// The person must talk to the administrator.
+    ContactAdmin {
+        /// The backend's words, cleaned and cut.
+        text: Option<String>,
+    },
+    /// The password has expired.
+    Expired {
+        /// The backend's words, cleaned and cut.
+        text: Option<String>,
+    },
+    /// A text that the person must be shown.
+    Alert {
+        /// The backend's words, cleaned and cut.
+        text: String,
+    },
+}
+
+/// Why we end a connection by ourselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goodbye {
+    /// The time for signing in is over.
+    LoginTimeout,
+    /// Nothing moved for too long after login.
+    Idle,
+    /// Too many failed logins.
+    TooManyFailures,
+    /// Too many connections.
+    TooManyConnections,
+    /// The server is going away.
+    ShuttingDown,
+    /// The backend is gone in the middle of a session.
+    BackendLost,
+    /// Ended by an administrator.
+    Kicked,
+}
+
+/// The server side of a conversation before login.
+pub trait Front: Send {
+    /// Says the greeting. Called once, before the first step.
+    fn greet(&mut self, out: &mut BytesMut);
+
+    /// One step, see [`crate::machine::Machine::step`].
+    ///
+    /// # Errors
+    /// On a [`Fault`] flush `out` and close.
+    fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step<LoginEvent>, Fault>;
+
+    /// TLS is in place: the conversation starts afresh under new terms, as RFC 3501 6.2.1 and RFC 3207 4.2 demand.
+    /// What counts abuse is kept; so is the client's own ID where a trusted peer said it (it may say it only in clear).
+    fn secured(&mut self, terms: Terms);
+
+    /// The terms have changed without TLS (a trusted peer told us more, or the pool's capabilities were learnt).
+    fn set_capability(&mut self, capability: &str);
+
+    /// The login succeeded. After `out` is flushed everything belongs to the relay, what is left in `input` included.
+    fn welcome(&mut self, welcome: &Welcome, out: &mut BytesMut);
+
+    /// The login failed; the conversation is back where it was before it.
+    fn refuse(&mut self, refusal: &Refusal, out: &mut BytesMut);
+
+    /// The client is being kept waiting for the answer to its login: say what this protocol has for that, or nothing.
+    fn still_here(&mut self, out: &mut BytesMut);
+
+    /// We end the connection before login.
+    fn goodbye(&mut self, why: Goodbye, out: &mut BytesMut);
+
+    /// What the client said of itself (IMAP ID) where it is to be kept: name and value, in order; bounded.
+    fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)];
+
+    /// The name of the state, for timeout logs.
+    fn state(&self) -> &'static str;
+}

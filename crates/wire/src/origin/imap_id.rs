@@ -1,0 +1,1 @@
+//! The carrier IMAP ID.
