@@ -1,0 +1,174 @@
+//! A Dovecot with users and mail.
+
+use std::ops::{Deref, DerefMut};
+
+use super::Instance;
+use super::maildir;
+use crate::Dir;
+use crate::certs::{Authority, Certificate};
+
+/// A running Dovecot backend, an [`Instance`] with users and mail. Its log has `auth_debug`, ID commands and the lines named
+/// in [`Options::forward_logged`].
+#[derive(Debug)]
+pub struct Backend {
+    instance: Instance,
+}
+
+/// What a [`Backend`] is made of. Text goes into configuration files as it is: no line ends, and no blanks or colons in
+/// user names.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// User names and passwords.
+    pub users: Vec<(String, String)>,
+    /// Master users, who may log in as anybody: `user*master` with the master's password, or `user` as the
+    /// authorization identity of SASL.
+    pub masters: Vec<(String, String)>,
+    /// `login_trusted_networks`: whose ID command is believed. Empty = nobody's, not even loopback's.
+    pub trusted: String,
+    /// Names of `forward_` fields (without that prefix) that appear in the `Login:` line as `forward_NAME=<VALUE>`, and
+    /// after the login in the prefix of every line of the session. They show what the backend *accepted*.
+    pub forward_logged: Vec<String>,
+    /// `mail_max_userip_connections`: sessions per user and client address.
+    pub max_userip_connections: u32,
+    /// `auth_failure_delay` in seconds; the program's default is 2.
+    pub failure_delay: u32,
+    /// The certificate; without one the backend makes its own for `localhost` and `127.0.0.1`.
+    pub certificate: Option<Certificate>,
+    /// More configuration, appended as it is.
+    pub extra: String,
+}
+
+impl Default for Options {
+    /// `alice` with `alice-secret`, `bob` with `bob-secret`, and the master user `master` with `master-secret`;
+    /// nobody is trusted.
+    fn default() -> Options {
+        let pair = |name: &str| (name.to_owned(), format!("{name}-secret"));
+        Options {
+            users: vec![pair("alice"), pair("bob")],
+            masters: vec![pair("master")],
+            trusted: String::new(),
+            forward_logged: Vec::new(),
+            max_userip_connections: 10,
+            failure_delay: 0,
+            certificate: None,
+            extra: String::new(),
+        }
+    }
+}
+
+impl Backend {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// Without a usable Dovecot: call [`crate::real::require`] first.
+    #[track_caller]
+    pub fn start(options: Options) -> Backend {
+        let dir = Dir::new();
+        let certificate = options.certificate.clone();
+        let certificate = certificate.unwrap_or_else(|| {
+            Authority::new(dir.path(), "backend-authority").server("backend", &["localhost", "127.0.0.1", "backend.test"])
+        });
+        dir.write("users", passwd_file(&options.users));
+        dir.write("masters", passwd_file(&options.masters));
+        maildir::own(&dir.create("mail"));
+        let own = config(&dir, &options);
+        Backend { instance: Instance::start(dir, certificate, &options.trusted, own) }
+    }
+
+    /// The line of the `n`th (from 1) successful login, waited for: `user=<..>, method=.., rip=.., rport=.., lip=..,
+    /// lport=.., real_rip=.., mpid=.., TLS, session=<..>, forward_..=<..>`.
+    #[track_caller]
+    pub fn login_line(&self, n: usize) -> String {
+        let lines = self.log().wait_for_count("imap-login: Info: Login: ", n);
+        lines.into_iter().nth(n.saturating_sub(1)).unwrap_or_else(|| panic!("logins are counted from 1"))
+    }
+
+    /// Puts a message into a mailbox (`INBOX` or an ASCII name with dots between levels), as a delivery would.
+    ///
+    /// Line ends must be CRLF: then what IMAP serves is byte for byte what was put in.
+    #[track_caller]
+    pub fn add_message(&self, user: &str, mailbox: &str, message: &[u8]) {
+        maildir::add(&self.home(user), mailbox, message);
+    }
+
+    /// Puts `n` messages into a mailbox and returns them in their order. The same `seed` gives the same messages:
+    /// ordinary ones, raw 8-bit ones, one of 5 MB and one with an empty body are among any eight in a row.
+    #[track_caller]
+    pub fn seed_mailbox(&self, user: &str, mailbox: &str, n: usize, seed: u64) -> Vec<Vec<u8>> {
+        let messages: Vec<Vec<u8>> = (0..n).map(|number| maildir::sample(seed, number)).collect();
+        for message in &messages {
+            self.add_message(user, mailbox, message);
+        }
+        messages
+    }
+
+    fn home(&self, user: &str) -> std::path::PathBuf {
+        self.dir().join("mail").join(user)
+    }
+}
+
+impl Deref for Backend {
+    type Target = Instance;
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl DerefMut for Backend {
+    fn deref_mut(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+}
+
+pub(super) fn passwd_file(pairs: &[(String, String)]) -> String {
+    let mut text = String::new();
+    for (name, password) in pairs {
+        let bad = |s: &str| s.contains([':', '\n', '\r']);
+        assert!(!bad(name) && !bad(password), "{name:?} with {password:?} cannot stand in a passwd-file");
+        text.push_str(&format!("{name}:{{PLAIN}}{password}\n"));
+    }
+    text
+}
+
+fn config(dir: &Dir, options: &Options) -> String {
+    let Options { max_userip_connections, failure_delay, extra, .. } = options;
+    let dir = dir.path().display();
+    let (uid, gid) = (maildir::UID, maildir::GID);
+    // To the login process the fields are passdb fields; a session only knows the userdb's, so they are copied there.
+    let mut in_login = String::new();
+    let mut in_session = String::new();
+    let mut in_userdb = String::new();
+    for name in &options.forward_logged {
+        assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "not a field name: {name:?}");
+        in_login.push_str(&format!(" forward_{name}=<%{{passdb:forward_{name}}}>"));
+        in_session.push_str(&format!(" forward_{name}=<%{{userdb:forward_{name}}}>"));
+        in_userdb.push_str(&format!(" forward_{name}=%{{passdb:forward_{name}}}"));
+    }
+    format!(
+        r#"auth_mechanisms = plain login
+auth_master_user_separator = *
+auth_failure_delay = {failure_delay} secs
+mail_max_userip_connections = {max_userip_connections}
+mail_location = maildir:~/Maildir
+mail_log_prefix = "%s(%u)<%{{pid}}><%{{session}}>{in_session}: "
+login_log_format_elements = user=<%u> method=%m rip=%r rport=%b lip=%l lport=%a real_rip=%{{real_rip}} mpid=%e %c session=<%{{session}}>{in_login}
+passdb {{
+  driver = passwd-file
+  master = yes
+  # continue: the user whose mail it is must exist, too
+  result_success = continue
+  args = {dir}/masters
+}}
+passdb {{
+  driver = passwd-file
+  args = username_format=%u {dir}/users
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={gid} home={dir}/mail/%u{in_userdb}
+}}
+{extra}
+"#
+    )
+}

@@ -1,0 +1,25 @@
+//! Real Dovecot 2.3 servers with private everything: configuration, sockets, state, logs, mail and ports.
+//!
+//! [`Backend`] is where mail lives and what a proxied login ends at. [`Proxy`] is the program that Gatepost replaces,
+//! to compare with and to stand in front of Gatepost. Both need root, because Dovecot drops its rights to several users.
+//!
+//! Facts about Dovecot 2.3.19 that these fixtures live with:
+//!
+//! * `imap_id_log = *` logs all pairs of an ID command, also the `x-` ones, and also those it does not believe. So that
+//!   line proves what was said; the `rip=` of the same connection proves what was believed.
+//! * A connection whose two ends have the same address counts as secured, so LOGIN without TLS from 127.0.0.1 to
+//!   127.0.0.1 always works. Connect from 127.0.0.2 to be a stranger.
+//! * Each failed login makes the next one from the same address wait 4, 8, then 15 seconds. The penalty is switched off
+//!   here by taking away the socket it is asked on, the way the documentation of that feature recommends.
+//! * The log file has no marker for "ready". The line `starting up for` is written after all listeners are bound; a
+//!   port in use is reported before it and ends the master.
+
+mod backend;
+mod instance;
+mod maildir;
+mod proxy;
+
+pub use backend::{Backend, Options};
+pub use instance::Instance;
+pub use maildir::sample;
+pub use proxy::{Leg, Proxy, ProxyOptions};

@@ -1,0 +1,250 @@
+//! An IMAP client for tests: it says what it is told and understands just enough to know where a reply ends.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustls::ClientConfig;
+
+use super::conn::{Conn, DIALOGUE_LIMIT};
+
+/// A client's connection. Everything a [`Conn`] can do, a client can do as well.
+#[derive(Debug)]
+pub struct Client {
+    conn: Conn,
+    tags: u32,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// `OK`, `NO` or `BAD`.
+    pub status: String,
+    /// What follows the status on the tagged line.
+    pub text: String,
+    /// The untagged lines with their literals, and continuation requests, as they came, CRLF included.
+    pub untagged: Vec<Vec<u8>>,
+}
+
+impl Client {
+    /// Connects and says nothing.
+    #[track_caller]
+    pub fn connect(addr: SocketAddr) -> Client {
+        let socket = TcpStream::connect_timeout(&addr, DIALOGUE_LIMIT);
+        Client { conn: Conn::new(socket.unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))), tags: 0 }
+    }
+
+    /// Connects from a chosen local address. All of 127.0.0.0/8 is there on Linux without being configured, so one test
+    /// can be many clients.
+    #[track_caller]
+    pub fn connect_from(source: IpAddr, addr: SocketAddr) -> Client {
+        let socket = bound_to(source, addr);
+        Client { conn: Conn::new(socket.unwrap_or_else(|e| panic!("cannot connect from {source} to {addr}: {e}"))), tags: 0 }
+    }
+
+    /// Connects with TLS from the first byte, expecting a certificate for `name`.
+    #[track_caller]
+    pub fn connect_tls(addr: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> Client {
+        let mut client = Client::connect(addr);
+        client.conn.connect_tls(config, name);
+        client
+    }
+
+    /// Connects and reads the greeting, which must be an OK.
+    #[track_caller]
+    pub fn greeted(addr: SocketAddr) -> Client {
+        let mut client = Client::connect(addr);
+        client.greeting();
+        client
+    }
+
+    /// Reads the greeting, which must be an OK, and returns it.
+    #[track_caller]
+    pub fn greeting(&mut self) -> String {
+        let line = self.conn.expect_line("");
+        if !line.starts_with("* OK") {
+            self.conn.fail("expected a greeting that begins with * OK");
+        }
+        line
+    }
+
+    /// Switches to TLS with STARTTLS, expecting a certificate for `name`.
+    #[track_caller]
+    pub fn starttls(&mut self, config: &Arc<ClientConfig>, name: &str) {
+        self.ok("STARTTLS");
+        self.conn.connect_tls(config, name);
+    }
+
+    /// Sends a command behind a fresh tag and reads its answer.
+    ///
+    /// The command must not need continuation requests: spell literals out with [`Conn::send`], or as `{n+}`.
+    #[track_caller]
+    pub fn command(&mut self, command: impl AsRef<[u8]>) -> Reply {
+        let tag = self.send_command(command);
+        self.reply(&tag)
+    }
+
+    /// Sends a command and returns its tag, for [`Client::reply`].
+    #[track_caller]
+    pub fn send_command(&mut self, command: impl AsRef<[u8]>) -> String {
+        self.tags += 1;
+        let tag = format!("t{}", self.tags);
+        let mut line = format!("{tag} ").into_bytes();
+        line.extend_from_slice(command.as_ref());
+        self.conn.send_line(line);
+        tag
+    }
+
+    /// Reads up to and including the line that `tag` begins, as one step (see [`Conn::set_patience`]).
+    #[track_caller]
+    pub fn reply(&mut self, tag: &str) -> Reply {
+        let end = self.conn.deadline();
+        let mut untagged = Vec::new();
+        loop {
+            let (line, whole) = self.response(end);
+            let tagged = line.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' '));
+            let Some(rest) = tagged else {
+                untagged.push(whole);
+                continue;
+            };
+            let (status, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            return Reply { status: status.to_owned(), text: text.to_owned(), untagged };
+        }
+    }
+
+    /// As [`Client::command`]; the answer must be OK.
+    #[track_caller]
+    pub fn ok(&mut self, command: impl AsRef<[u8]>) -> Reply {
+        let reply = self.command(command);
+        if reply.status != "OK" {
+            self.conn.fail("expected OK");
+        }
+        reply
+    }
+
+    /// As [`Client::command`]; the answer must be NO, with `piece` in its text.
+    #[track_caller]
+    pub fn no(&mut self, command: impl AsRef<[u8]>, piece: &str) -> Reply {
+        let reply = self.command(command);
+        if reply.status != "NO" || !reply.text.contains(piece) {
+            self.conn.fail(&format!("expected NO with {piece:?}"));
+        }
+        reply
+    }
+
+    /// LOGIN with quoted strings, whatever comes of it.
+    #[track_caller]
+    pub fn login(&mut self, user: &str, password: &str) -> Reply {
+        self.command(format!("LOGIN {} {}", quoted(user), quoted(password)))
+    }
+
+    /// AUTHENTICATE PLAIN with an initial response, whatever comes of it. `authzid` may be empty.
+    #[track_caller]
+    pub fn authenticate_plain(&mut self, authzid: &str, user: &str, password: &str) -> Reply {
+        let message = STANDARD.encode(format!("{authzid}\0{user}\0{password}"));
+        self.command(format!("AUTHENTICATE PLAIN {message}"))
+    }
+
+    /// The whole of message `number` of the selected mailbox, byte for byte.
+    #[track_caller]
+    pub fn fetch_body(&mut self, number: usize) -> Vec<u8> {
+        let reply = self.ok(format!("FETCH {number} BODY.PEEK[]"));
+        let start = format!("* {number} FETCH ");
+        let Some(whole) = reply.untagged.iter().find(|r| r.starts_with(start.as_bytes())) else {
+            self.conn.fail("expected a FETCH response")
+        };
+        let header = whole.iter().position(|&b| b == b'\n').map_or(0, |at| at + 1);
+        let (line, rest) = whole.split_at(header);
+        match literal(&String::from_utf8_lossy(line)) {
+            Some(n) if n <= rest.len() => rest[..n].to_vec(),
+            _ => self.conn.fail("expected the message as a literal"),
+        }
+    }
+
+    /// LOGOUT, and the server must say BYE, answer and end the connection.
+    #[track_caller]
+    pub fn logout(mut self) {
+        let reply = self.ok("LOGOUT");
+        if !reply.untagged.iter().any(|line| line.starts_with(b"* BYE")) {
+            self.conn.fail("expected * BYE");
+        }
+        self.conn.expect_end();
+    }
+
+    /// One response: its first line, and all of it including literals.
+    #[track_caller]
+    fn response(&mut self, end: Instant) -> (String, Vec<u8>) {
+        let first = self.conn.expect_line_by(end, "");
+        let mut whole = format!("{first}\r\n").into_bytes();
+        let mut line = first.clone();
+        while let Some(n) = literal(&line) {
+            whole.extend(self.conn.read_exact(n));
+            line = self.conn.expect_line_by(end, "");
+            whole.extend_from_slice(line.as_bytes());
+            whole.extend_from_slice(b"\r\n");
+        }
+        (first, whole)
+    }
+}
+
+impl Deref for Client {
+    type Target = Conn;
+    fn deref(&self) -> &Conn {
+        &self.conn
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+}
+
+impl Reply {
+    /// Whether the status is OK.
+    pub fn is_ok(&self) -> bool {
+        self.status == "OK"
+    }
+
+    /// The untagged lines as one text, for `contains`.
+    pub fn untagged_text(&self) -> String {
+        String::from_utf8_lossy(&self.untagged.concat()).into_owned()
+    }
+}
+
+/// The size that a line announces at its end: `{n}`, `{n+}` or `~{n}`.
+fn literal(line: &str) -> Option<usize> {
+    let inner = line.trim_end().strip_suffix('}')?;
+    let (_, digits) = inner.rsplit_once('{')?;
+    digits.strip_suffix('+').unwrap_or(digits).parse().ok()
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The standard library has no way to bind before connecting.
+fn bound_to(source: IpAddr, addr: SocketAddr) -> rustix::io::Result<TcpStream> {
+    let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    rustix::net::connect(&socket, &addr)?;
+    Ok(TcpStream::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_is_announced_at_the_end_of_the_line_only() {
+        assert_eq!(literal("* 1 FETCH (BODY[] {12}"), Some(12));
+        assert_eq!(literal("a LOGIN {5+}"), Some(5));
+        assert_eq!(literal("* OK {5} is not one"), None);
+        assert_eq!(literal("* OK {x}"), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Which real programs are here, and what happens to a test when one is not.
+//!
+//! A test begins with `let Some(_) = real::require("dovecot") else { return };`. On a machine without Dovecot it is
+//! skipped, with a line on stderr that the test harness does not swallow and, when `GATEPOST_SKIPPED_FILE` names a
+//! file, with the same line in that file. With `GATEPOST_REQUIRE_PEERS=1`, as in CI, it fails instead: a skipped test
+//! must not look like a passed one.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Finds the program that a test needs, or reports the test as skipped and returns `None`.
+///
+/// # Panics
+///
+/// When the peer is not usable here and `GATEPOST_REQUIRE_PEERS` is `1`, or when `name` is not a known peer.
+#[track_caller]
+pub fn require(name: &str) -> Option<PathBuf> {
+    match usable(name) {
+        Ok(path) => Some(path),
+        Err(missing) => {
+            skip(&missing);
+            None
+        }
+    }
+}
+
+/// Whether the test runs as root, which it needs for `reason`; reports it as skipped where it does not.
+///
+/// # Panics
+///
+/// When it does not and `GATEPOST_REQUIRE_PEERS` is `1`.
+#[track_caller]
+pub fn require_root(reason: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip(&format!("{reason}, which needs root; run the tests as root (a container will do)"));
+    }
+    root
+}
+
+#[track_caller]
+fn skip(missing: &str) {
+    if std::env::var("GATEPOST_REQUIRE_PEERS").is_ok_and(|v| v == "1") {
+        panic!("GATEPOST_REQUIRE_PEERS=1, but {missing}");
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED-REAL-PEER: {test}: {missing}\n");
+    // Straight to the stream: output of the print macros is hidden for tests that pass.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some(list) = std::env::var_os("GATEPOST_SKIPPED_FILE") {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(list);
+        let _ = opened.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+}
+
+/// The program's path, or a sentence that says what is missing and how to get it.
+pub fn usable(name: &str) -> Result<PathBuf, String> {
+    let Some(peer) = PEERS.iter().find(|p| p.name == name) else { panic!("{name:?} is not in testkit's table of peers") };
+    let install = format!("install it with: apt-get install {}", peer.package);
+    let path = find(peer.program).ok_or_else(|| format!("{} is not here; {install}", peer.program))?;
+    if let Some(file) = peer.files.iter().find(|f| !Path::new(f).exists()) {
+        return Err(format!("{file} is not here; {install}"));
+    }
+    if !peer.version.is_empty() {
+        let said = Command::new(&path).arg("--version").output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
+        let said = said.unwrap_or_default();
+        if !said.starts_with(peer.version) {
+            return Err(format!("{} has version {:?}; the fixture is written for {}x", peer.program, said.trim(), peer.version));
+        }
+    }
+    if peer.root && !rustix::process::geteuid().is_root() {
+        return Err(format!("{name} changes users here and so needs root; run the tests as root (a container will do)"));
+    }
+    Ok(path)
+}
+
+struct Peer {
+    name: &'static str,
+    program: &'static str,
+    files: &'static [&'static str],
+    package: &'static str,
+    /// What `--version` must begin with; empty = any.
+    version: &'static str,
+    root: bool,
+}
+
+// Dovecot 2.4 refuses a 2.3 configuration file (and the other way round), hence the version.
+const PEERS: &[Peer] = &[
+    Peer {
+        name: "dovecot",
+        program: "dovecot",
+        files: &["/usr/lib/dovecot/imap-login", "/usr/lib/dovecot/imap"],
+        package: "dovecot-imapd",
+        version: "2.3.",
+        root: true,
+    },
+    Peer { name: "mbsync", program: "mbsync", files: &[], package: "isync", version: "", root: false },
+    Peer { name: "curl", program: "curl", files: &[], package: "curl", version: "", root: false },
+    Peer { name: "openssl", program: "openssl", files: &[], package: "openssl", version: "", root: false },
+    Peer { name: "python3", program: "python3", files: &[], package: "python3", version: "", root: false },
+    Peer { name: "sqlite3", program: "sqlite3", files: &[], package: "sqlite3", version: "", root: false },
+];
+
+fn find(program: &str) -> Option<PathBuf> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps daemons out of the path of ordinary users.
+    let dirs = std::env::split_paths(&search).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    dirs.map(|dir| dir.join(program)).find(|path| path.is_file())
+}
