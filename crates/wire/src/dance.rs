@@ -5,10 +5,30 @@
 //! ```text
 //! greeting -> [secure -> again] -> capabilities -> [introduce] -> sign in -> done, leftover bytes
 //! ```
+//!
+//! TLS comes first where the plan asks for it, and nothing that was told before it counts behind it: who is calling is
+//! never said in clear then, and capabilities are asked for anew. What needs no answer leaves together with what follows.
+//!
+//! A backend is not trusted. Its replies are capped (8192 octets each, 200 replies, 64 KiB in all) and must answer what was
+//! asked, in order; a byte that is already here when a command is about to leave was said ahead of it, and ends the
+//! dance. When the user is in, what is left in the input is untouched: it belongs to the client.
+//!
+//! Left to others: the deadline, connecting and retrying, the TLS handshake, checking certificates, and what a client may
+//! hear of a refusal. `out` holds passwords while it waits to be sent; the driver owns and wipes it.
+
+pub mod dialect;
+mod echo;
+mod gate;
 
 use crate::login::{Mechanism, Welcome};
+use crate::machine::Step;
 use crate::origin::{ForwardField, Origin};
 use crate::secret::Password;
+use bytes::{Buf, BytesMut};
+use dialect::{Answer, Ask, Dialect, Heard, Offer, protocol};
+use echo::Echo;
+use gate::speakable;
+use std::collections::VecDeque;
 
 /// When TLS begins on the connection to the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,3 +142,358 @@ pub struct Stumble {
     /// What happened, for the log: printable, at most 512 octets.
     pub detail: String,
 }
+
+impl Stumble {
+    /// A stumble with a detail that may quote the backend's cleaned words; it is cut here.
+    pub fn new(kind: StumbleKind, detail: impl Into<String>) -> Stumble {
+        let mut detail = detail.into();
+        detail.truncate(detail.floor_char_boundary(512));
+        Stumble { kind, detail }
+    }
+}
+
+/// A login to a backend, under way.
+pub struct Dance {
+    dialect: Box<dyn Dialect>,
+    plan: Plan,
+    state: State,
+    /// Requests without their last word, oldest first.
+    owed: VecDeque<Ask>,
+    /// What was heard last, for [`Dance::state`].
+    heard: &'static str,
+    replies: usize,
+    octets: usize,
+    secured: bool,
+    introduced: bool,
+    signing_in: bool,
+    credentials_sent: bool,
+    aside: Aside,
+    farewell: Option<String>,
+    echo: Echo,
+}
+
+/// What the dance awaits.
+#[derive(Debug)]
+enum State {
+    AwaitGreeting,
+    AwaitReply,
+    AwaitHandshake,
+    /// Nothing is open and it is our turn.
+    Turn,
+    /// The user is in, and capabilities were asked for again. That many octets of the input were here before we asked.
+    AwaitCapability {
+        welcome: Welcome,
+        stale: usize,
+    },
+    Over,
+}
+
+impl Dance {
+    /// The most octets one reply may have, literals included.
+    pub const REPLY_MAX: usize = 8192;
+    /// The most replies that are heard before the user is in.
+    pub const REPLIES_MAX: usize = 200;
+    /// The most octets that are heard before the user is in.
+    pub const OCTETS_MAX: usize = 64 * 1024;
+
+    /// A dance on a fresh connection; for [`Secure::Implicit`] TLS is in place already.
+    pub fn new(dialect: Box<dyn Dialect>, plan: Plan) -> Dance {
+        Dance {
+            dialect,
+            echo: Echo::new(&plan.sign_in),
+            plan,
+            state: State::AwaitGreeting,
+            owed: VecDeque::new(),
+            heard: "none",
+            replies: 0,
+            octets: 0,
+            secured: false,
+            introduced: false,
+            signing_in: false,
+            credentials_sent: false,
+            aside: Aside::default(),
+            farewell: None,
+        }
+    }
+
+    /// Consumes what it understands from `input` and appends what must be said to `out`. Behind [`DanceEvent::Welcome`],
+    /// [`DanceEvent::Refused`] and any error it consumes and says nothing more.
+    ///
+    /// # Errors
+    /// A [`Stumble`] ends the dance; drop the connection.
+    pub fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step<DanceEvent>, Stumble> {
+        let step = self.advance(input, out);
+        if step.is_err() {
+            self.state = State::Over;
+        }
+        step
+    }
+
+    /// TLS is in place after [`DanceEvent::Secure`]: step again, also without input.
+    pub fn secured(&mut self) {
+        if matches!(self.state, State::AwaitHandshake) {
+            self.dialect.secured();
+            self.secured = true;
+            self.state = State::Turn;
+        }
+    }
+
+    /// Where the dance is, for timeout logs: the requests that are open, a slash, what was heard last (`id+login/banner`).
+    pub fn state(&self) -> String {
+        let open: Vec<_> = self.owed.iter().map(|ask| self.dialect.label(*ask)).collect();
+        format!("{}/{}", open.join("+"), self.heard)
+    }
+
+    /// Whether a password has left: a retry would say it again.
+    pub fn credentials_sent(&self) -> bool {
+        self.credentials_sent
+    }
+
+    /// The capabilities that the backend told before the sign-in, behind TLS where there is TLS.
+    pub fn learnt(&self) -> Option<&str> {
+        self.dialect.capability()
+    }
+
+    /// Keys of the introduction that could not be said to this backend, for the log.
+    pub fn left_out(&self) -> &[String] {
+        self.dialect.left_out()
+    }
+
+    /// Whether the backend was told who is calling.
+    pub fn introduced(&self) -> bool {
+        self.introduced
+    }
+
+    /// The words with which the backend took its leave, cleaned, for when the connection ends without an answer.
+    pub fn farewell(&self) -> Option<&str> {
+        self.farewell.as_deref()
+    }
+
+    fn advance(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step<DanceEvent>, Stumble> {
+        if matches!(self.state, State::AwaitGreeting) {
+            speakable(&self.plan.sign_in)?;
+        }
+        loop {
+            match self.state {
+                State::Turn => self.take_turn(input, out)?,
+                State::AwaitHandshake | State::Over => return Ok(Step::NeedInput),
+                State::AwaitGreeting | State::AwaitReply | State::AwaitCapability { .. } => {
+                    let Some(reply) = self.next_reply(input)? else { return Ok(Step::NeedInput) };
+                    if let Some(event) = self.take_in(&reply, input, out)? {
+                        return Ok(Step::Event(event));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one whole reply out of the input, under the caps.
+    fn next_reply(&mut self, input: &mut BytesMut) -> Result<Option<Vec<u8>>, Stumble> {
+        let greeted = !matches!(self.state, State::AwaitGreeting);
+        // What lies beyond the cap must not be looked at: it may be what the client is to get, and large.
+        let seen = input.get(..Self::REPLY_MAX).unwrap_or(input);
+        let Some(end) = self.dialect.border(seen, greeted, Self::REPLY_MAX)? else {
+            return if seen.len() < Self::REPLY_MAX { Ok(None) } else { Err(protocol("the backend's reply is too long")) };
+        };
+        self.replies = self.replies.saturating_add(1);
+        self.octets = self.octets.saturating_add(end);
+        if self.replies > Self::REPLIES_MAX || self.octets > Self::OCTETS_MAX {
+            return Err(protocol("the backend says too much before the login is through"));
+        }
+        let reply = seen.get(..end).unwrap_or_default().to_vec();
+        input.advance(reply.len());
+        Ok(Some(reply))
+    }
+
+    fn take_in(&mut self, reply: &[u8], input: &BytesMut, out: &mut BytesMut) -> Result<Option<DanceEvent>, Stumble> {
+        if matches!(self.state, State::AwaitGreeting) {
+            if self.dialect.greeting(reply)? {
+                self.heard = "banner";
+                self.state = State::Turn;
+            }
+            return Ok(None);
+        }
+        let stale = match &mut self.state {
+            State::AwaitCapability { stale, .. } => {
+                let was = *stale;
+                *stale = was.saturating_sub(reply.len());
+                was > 0
+            }
+            _ => false,
+        };
+        let heard = self.dialect.hear(reply, self.owed.front().copied());
+        match if self.credentials_sent { self.without_password(heard)? } else { heard? } {
+            Heard::Noted => Ok(None),
+            Heard::Aside(line) => {
+                if self.signing_in {
+                    self.aside.push(line);
+                }
+                Ok(None)
+            }
+            Heard::Bye(words) => {
+                self.farewell = Some(words);
+                Ok(None)
+            }
+            Heard::GoAhead => {
+                if !input.is_empty() {
+                    return Err(stuffed("ahead of our answer"));
+                }
+                let said = self.dialect.say_on(out)?;
+                self.credentials_sent |= said.secret;
+                self.heard = "auth-continue";
+                Ok(None)
+            }
+            Heard::Answer(ask, _) if self.owed.front() != Some(&ask) || stale => {
+                Err(protocol(format!("the backend answered what was not asked ({})", self.dialect.label(ask))))
+            }
+            Heard::Answer(ask, answer) => {
+                self.heard = self.dialect.label(ask);
+                self.owed.pop_front();
+                self.answered(ask, answer, input, out)
+            }
+        }
+    }
+
+    /// Our own password, taken out of every text that goes further.
+    fn without_password(&self, heard: Result<Heard, Stumble>) -> Result<Heard, Stumble> {
+        let mask = |text| self.echo.masked(text, true);
+        Ok(match heard.map_err(|stumble| Stumble::new(stumble.kind, mask(stumble.detail)))? {
+            Heard::Answer(ask, Answer::Yes(text)) => Heard::Answer(ask, Answer::Yes(self.echo.masked(text, false))),
+            Heard::Answer(ask, Answer::No(no)) => Heard::Answer(ask, Answer::No(BackendNo { text: mask(no.text), ..no })),
+            Heard::Answer(ask, Answer::NotUnderstood(text)) => Heard::Answer(ask, Answer::NotUnderstood(mask(text))),
+            Heard::Bye(words) => Heard::Bye(mask(words)),
+            // A client may have to read it to the letter, so what would have to be masked is left out.
+            Heard::Aside(line) if self.echo.is_in(&line) => Heard::Noted,
+            heard => heard,
+        })
+    }
+
+    fn answered(
+        &mut self,
+        ask: Ask,
+        answer: Answer,
+        input: &BytesMut,
+        out: &mut BytesMut,
+    ) -> Result<Option<DanceEvent>, Stumble> {
+        match (ask, answer) {
+            (Ask::Secure, Answer::Yes(_)) => {
+                if !input.is_empty() {
+                    return Err(stuffed("between the permission for TLS and TLS"));
+                }
+                self.state = State::AwaitHandshake;
+                return Ok(Some(DanceEvent::Secure));
+            }
+            (Ask::Secure, Answer::No(no)) => {
+                return Err(Stumble::new(StumbleKind::Refused, format!("the backend refused TLS: {}", no.text)));
+            }
+            (Ask::Secure, Answer::NotUnderstood(words)) => {
+                return Err(Stumble::new(StumbleKind::NotOffered, format!("the backend does not know TLS: {words}")));
+            }
+            (Ask::SignIn, Answer::Yes(text)) => {
+                let welcome = Welcome { text, capability: None, aside: Vec::new() };
+                if self.dialect.lacks_capability() {
+                    self.request(Ask::Capability, out)?;
+                    self.state = State::AwaitCapability { welcome, stale: input.len() };
+                    return Ok(None);
+                }
+                return Ok(Some(self.welcome(welcome, true)));
+            }
+            (Ask::SignIn, Answer::No(no)) => {
+                self.state = State::Over;
+                return Ok(Some(DanceEvent::Refused(no)));
+            }
+            (Ask::SignIn, Answer::NotUnderstood(text)) => {
+                self.state = State::Over;
+                return Ok(Some(DanceEvent::Refused(BackendNo { kind: NoKind::Credentials, text })));
+            }
+            (Ask::Capability, answer) => {
+                if let State::AwaitCapability { welcome, .. } = &mut self.state {
+                    let welcome = std::mem::take(welcome);
+                    return Ok(Some(self.welcome(welcome, matches!(answer, Answer::Yes(_)))));
+                }
+            }
+            // Whatever it thinks of the introduction: the user is to get in.
+            (Ask::Introduce, _) => {}
+        }
+        if self.owed.is_empty() {
+            self.state = State::Turn;
+        }
+        Ok(None)
+    }
+
+    fn welcome(&mut self, welcome: Welcome, told: bool) -> DanceEvent {
+        self.state = State::Over;
+        let capability = self.dialect.capability_after().filter(|_| told).map(str::to_owned);
+        DanceEvent::Welcome(Welcome { capability, aside: std::mem::take(&mut self.aside).lines, ..welcome })
+    }
+
+    /// Says the next thing, and what may follow it at once. Nothing is open.
+    fn take_turn(&mut self, input: &BytesMut, out: &mut BytesMut) -> Result<(), Stumble> {
+        if !input.is_empty() {
+            return Err(stuffed("ahead of our command"));
+        }
+        self.state = State::AwaitReply;
+        if self.plan.secure == Secure::StartTls && !self.secured {
+            return match self.dialect.offer(Ask::Secure) {
+                Offer::Yes => self.request(Ask::Secure, out).map(drop),
+                Offer::Unknown => self.request(Ask::Capability, out).map(drop),
+                Offer::No => Err(Stumble::new(StumbleKind::NotOffered, "the backend does not offer TLS")),
+            };
+        }
+        if self.plan.introduce.is_some() && !self.introduced {
+            match self.dialect.offer(Ask::Introduce) {
+                Offer::Yes => {
+                    let alone = self.request(Ask::Introduce, out)?;
+                    self.introduced = true;
+                    if alone || self.plan.one_at_a_time {
+                        return Ok(());
+                    }
+                }
+                Offer::Unknown => return self.request(Ask::Capability, out).map(drop),
+                Offer::No => {}
+            }
+        }
+        match self.dialect.offer(Ask::SignIn) {
+            Offer::Unknown => self.request(Ask::Capability, out).map(drop),
+            Offer::Yes | Offer::No => {
+                self.signing_in = true;
+                self.request(Ask::SignIn, out).map(drop)
+            }
+        }
+    }
+
+    /// Says one request; says whether nothing may follow it yet.
+    fn request(&mut self, ask: Ask, out: &mut BytesMut) -> Result<bool, Stumble> {
+        let said = self.dialect.say(ask, &self.plan, out)?;
+        self.credentials_sent |= said.secret;
+        self.owed.push_back(ask);
+        Ok(said.alone)
+    }
+}
+
+/// Lines for the client, under caps of their own: what goes beyond them is dropped.
+#[derive(Debug, Default)]
+struct Aside {
+    lines: Vec<Vec<u8>>,
+    octets: usize,
+}
+
+impl Aside {
+    const LINES_MAX: usize = 32;
+    const OCTETS_MAX: usize = 8 * 1024;
+
+    fn push(&mut self, line: Vec<u8>) {
+        let octets = self.octets.saturating_add(line.len());
+        if self.lines.len() < Self::LINES_MAX && octets <= Self::OCTETS_MAX {
+            self.octets = octets;
+            self.lines.push(line);
+        }
+    }
+}
+
+fn stuffed(place: &str) -> Stumble {
+    Stumble::new(StumbleKind::Protocol, format!("the backend spoke {place} (stuffed)"))
+}
+
+#[cfg(test)]
+mod tests;

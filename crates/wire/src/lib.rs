@@ -7,7 +7,7 @@
 //! The map:
 //!
 //! * [`machine`]: the one trait all conversations share, and [`machine::Fault`], which says whose fault it was;
-//! * [`line`], [`encode`], [`secret`]: the small tools (lines under a cap, spellings, values that cannot be printed);
+//! * [`mod@line`], [`encode`], [`secret`]: the small tools (lines under a cap, spellings, values that cannot be printed);
 //! * [`login`]: what a front tells the program and what it is told, protocol by protocol the same;
 //! * [`sasl`]: mechanisms, server and client side;
 //! * [`origin`]: who is really calling, and the ways to tell the next server;

@@ -53,6 +53,22 @@ pub enum LoginEvent {
     Said(OriginUpdate),
     /// The client asks to be let in. Answer with [`Front::welcome`] or [`Front::refuse`]; until then do not step.
     Login(Login),
+    /// The client gave a name or password that cannot be true and must reach neither a database nor a backend (control
+    /// characters, not UTF-8, too long). It is a failed login like any other: count it, then answer with [`Front::refuse`]
+    /// and [`Refusal::WrongCredentials`]; until then do not step.
+    Unspeakable {
+        /// The name that was said, escaped and cut to 255 octets, for the log and nothing else.
+        user: String,
+        /// How it was said.
+        mechanism: Mechanism,
+        /// The rule that was broken, for the log.
+        why: &'static str,
+    },
+    /// The client was refused because a password may not be said in clear here; it has been told. For the log.
+    InClear {
+        /// It said a password all the same.
+        exposed: bool,
+    },
     /// The client took its leave and was answered. Flush `out`, then close.
     Bye,
 }
@@ -162,11 +178,12 @@ pub trait Front: Send {
     fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step<LoginEvent>, Fault>;
 
     /// TLS is in place: the conversation starts afresh under new terms, as RFC 3501 6.2.1 and RFC 3207 4.2 demand.
-    /// What counts abuse is kept; so is the client's own ID where a trusted peer said it (it may say it only in clear).
+    /// What counts abuse is kept; so is the client's own ID where a trusted peer said it (it may say it only in clear);
+    /// one that says under TLS who is calling is heard once more, because nobody on the way can have changed that.
     fn secured(&mut self, terms: Terms);
 
-    /// The terms have changed without TLS (a trusted peer told us more, or the pool's capabilities were learnt).
-    fn set_capability(&mut self, capability: &str);
+    /// What a trusted peer said of the caller so far does not count: it may say it again.
+    fn forget_identity(&mut self);
 
     /// The login succeeded. After `out` is flushed everything belongs to the relay, what is left in `input` included.
     fn welcome(&mut self, welcome: &Welcome, out: &mut BytesMut);

@@ -7,6 +7,8 @@
 pub mod imap_id;
 pub mod trust;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use trust::TrustedPeer;
@@ -37,6 +39,11 @@ impl SessionId {
         let fine =
             !text.is_empty() && text.len() <= Self::MAX && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
         fine.then(|| SessionId(text.into()))
+    }
+
+    /// A fresh identifier of 96 random bits: 16 characters that need no escaping anywhere.
+    pub fn from_random(bits: [u8; 12]) -> Self {
+        SessionId(URL_SAFE_NO_PAD.encode(bits).into())
     }
 
     /// The identifier.
@@ -120,10 +127,12 @@ pub struct Origin {
     pub session: SessionId,
     /// How many proxies may still follow.
     pub hops: HopsLeft,
-    /// How the client's own connection is protected.
-    pub transport: Transport,
+    /// How the client's own connection is protected; `None` where a peer named the client and did not say.
+    pub transport: Option<Transport>,
     /// A trusted peer said who is calling.
     pub forwarded: bool,
+    /// It named the client, or told how that one is protected: what we see of TLS is the peer's own.
+    pub named: bool,
     /// Pairs received from a trusted peer, in order.
     pub forward: Vec<ForwardField>,
 }
@@ -141,15 +150,28 @@ impl Origin {
             name: None,
             session,
             hops: HopsLeft::START,
-            transport: Transport::Insecure,
+            transport: Some(Transport::Insecure),
             forwarded: false,
+            named: false,
             forward: Vec::new(),
         }
+    }
+
+    /// A trusted peer speaks for a client at another address than its own.
+    pub fn speaks_for_another(&self) -> bool {
+        self.client.0.ip() != self.real_client.0.ip()
     }
 
     /// Believes what a trusted peer said. The proof is why this cannot be called for anybody else.
     pub fn amend(&mut self, said: OriginUpdate, _proof: &TrustedPeer) {
         self.forwarded = true;
+        if said.client_ip.is_some() || said.client_port.is_some() {
+            // What we saw of TLS so far was the peer's, not its client's.
+            self.name = None;
+            self.transport = None;
+            self.named = true;
+        }
+        self.named |= said.transport.is_some() || said.reached_name.is_some();
         if let Some(ip) = said.client_ip {
             // A port belongs to its address: one without the other would name a caller that never was.
             let port = said.client_port.unwrap_or(0);
@@ -171,8 +193,8 @@ impl Origin {
         if let Some(hops) = said.hops {
             self.hops = hops;
         }
-        if let Some(transport) = said.transport {
-            self.transport = transport;
+        if said.transport.is_some() {
+            self.transport = said.transport;
         }
         if !said.forward.is_empty() {
             self.forward = said.forward;
@@ -207,5 +229,36 @@ impl OriginUpdate {
     /// Nothing was said about the caller.
     pub fn is_empty(&self) -> bool {
         *self == OriginUpdate::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::trust::TrustedNets;
+    use super::*;
+
+    #[test]
+    fn a_fresh_identifier_is_one_that_would_be_taken() {
+        for bits in [[0; 12], [0xff; 12], *b"0123456789ab"] {
+            let fresh = SessionId::from_random(bits);
+            assert_eq!(SessionId::new(fresh.as_str()), Some(fresh.clone()));
+            assert_eq!(fresh.as_str().len(), 16);
+        }
+    }
+
+    #[test]
+    fn what_we_saw_of_a_proxy_is_not_told_of_its_client() {
+        let peer: SocketAddr = "10.0.0.1:999".parse().unwrap();
+        let mut origin = Origin::at_accept(peer, "10.0.0.2:993".parse().unwrap(), SessionId::new("s").unwrap());
+        origin.transport = Some(Transport::Tls);
+        origin.name = Some("gateway.example".into());
+        let proof = TrustedNets::new(vec!["10.0.0.1/32".parse().unwrap()]).admit(peer.ip()).unwrap();
+        origin.amend(OriginUpdate { client_ip: "192.0.2.7".parse().ok(), ..OriginUpdate::default() }, &proof);
+        assert_eq!((origin.transport, origin.name.as_deref()), (None, None));
+        assert_eq!(origin.client, ClientAddr("192.0.2.7:0".parse().unwrap()), "a port belongs to its address");
+        let more =
+            OriginUpdate { transport: Some(Transport::Tls), reached_name: Some("a.example".into()), ..OriginUpdate::default() };
+        origin.amend(more, &proof);
+        assert_eq!((origin.transport, origin.name.as_deref()), (Some(Transport::Tls), Some("a.example")));
     }
 }

@@ -1,0 +1,301 @@
+//! Plays `transcripts/imap/front-*.txt` on the IMAP front.
+//!
+//! Notes that set the scene, at the top: `= terms` with the flags `protected starttls password trusted retain` and the
+//! values `capability greeting id.NAME`; `= caps` with `line literal literals bad commands`.
+//!
+//! Notes that the driver acts on: `= do welcome|refuse|secured|still-here|goodbye|capability`; notes that it looks at
+//! itself: `= left octets=...` (what waits unread; without it nothing may), `= state NAME`, `= client-id NAME=VALUE ...`.
+//! All others are events: `= login`, `= unspeakable`, `= said`, `= secure`, `= bye`, `= fault`.
+
+use crate::script::{Feeding, Scene, Script, Seen, note, push, text, words};
+use bytes::BytesMut;
+use std::fmt::Display;
+use testkit::transcript::{Note, Side};
+use wire::imap::Caps;
+use wire::imap::front::Front;
+use wire::login::{Front as _, Goodbye, LoginEvent, Refusal, Terms, Welcome};
+use wire::machine::Step;
+
+#[test]
+fn transcripts_play_in_every_chunking() {
+    let mut failed = Vec::new();
+    for script in Script::all("imap", "front-", is_driver_note) {
+        for feeding in script.feedings(Side::Client) {
+            // One failure must not hide the other files; what differs has been printed by then.
+            if std::panic::catch_unwind(|| play(&script, feeding)).is_err() {
+                failed.push(script.name.clone());
+                break;
+            }
+        }
+    }
+    assert!(failed.is_empty(), "these did not play: {failed:?}");
+}
+
+fn is_driver_note(verb: &str) -> bool {
+    matches!(verb, "terms" | "caps" | "do" | "left" | "state" | "client-id")
+}
+
+/// One play of one transcript.
+struct Stage {
+    front: Front,
+    input: BytesMut,
+    /// What the client has said and the driver has not read, because it was not its turn.
+    unread: Vec<u8>,
+    /// Whether the machine may be stepped.
+    turn: bool,
+    /// A fault or a welcome: what waits is no concern of the front any more.
+    over: bool,
+    log: Vec<Seen>,
+}
+
+fn play(script: &Script, feeding: Feeding) {
+    let at = |index: usize| format!("{}, scene {index}, fed {feeding:?}", script.name);
+    let (mut terms, mut caps) = (None, Caps::default());
+    let mut stage: Option<Stage> = None;
+    for (index, scene) in script.scenes.iter().enumerate() {
+        if let Some(said) = scene.ends_with.as_ref().filter(|note| matches!(note.verb.as_str(), "terms" | "caps")) {
+            assert!(stage.is_none() && scene.entries.is_empty(), "{}: terms and caps stand at the top", at(index));
+            match said.verb.as_str() {
+                "terms" => terms = Some(terms_of(said)),
+                _ => caps = caps_of(said),
+            }
+            continue;
+        }
+        let stage = stage.get_or_insert_with(|| Stage::open(terms.clone().expect("= terms"), caps));
+        stage.play(scene, index, feeding, &at(index));
+        match &scene.ends_with {
+            Some(note) => stage.direct(note, &at(index)),
+            None => stage.nothing_waits(&at(index)),
+        }
+    }
+}
+
+impl Stage {
+    fn open(terms: Terms, caps: Caps) -> Stage {
+        let mut stage = Stage {
+            front: Front::new(terms, caps),
+            input: BytesMut::new(),
+            unread: Vec::new(),
+            turn: true,
+            over: false,
+            log: Vec::new(),
+        };
+        let mut out = BytesMut::new();
+        stage.front.greet(&mut out);
+        push(&mut stage.log, Seen::Heard(text(&out)));
+        stage
+    }
+
+    fn play(&mut self, scene: &Scene, index: usize, feeding: Feeding, at: &str) {
+        self.run();
+        for (octets, written) in scene.pieces(Side::Client, feeding, index) {
+            if self.turn {
+                self.input.extend_from_slice(&octets);
+                self.run();
+            } else {
+                self.unread.extend_from_slice(&octets);
+            }
+            if let Some(entries) = written {
+                assert_eq!(self.log, scene.expected(Side::Client, entries), "{at}, after {entries} entries");
+            }
+        }
+        assert_eq!(self.log, scene.expected(Side::Client, usize::MAX), "{at}");
+        self.log.clear();
+    }
+
+    fn run(&mut self) {
+        while self.turn {
+            let mut out = BytesMut::new();
+            let step = self.front.step(&mut self.input, &mut out);
+            push(&mut self.log, Seen::Heard(text(&out)));
+            match step {
+                Ok(Step::NeedInput) => return,
+                Ok(Step::Event(event)) => {
+                    self.turn = matches!(event, LoginEvent::Said(_) | LoginEvent::InClear { .. });
+                    self.over = matches!(event, LoginEvent::Bye);
+                    push(&mut self.log, Seen::Event(seen(&event)));
+                }
+                Err(fault) => {
+                    (self.turn, self.over) = (false, true);
+                    let blame = format!("{:?}", fault.blame).to_lowercase();
+                    push(&mut self.log, Seen::Event(words("fault", vec![(blame, None), (fault.rule.to_owned(), None)])));
+                }
+            }
+        }
+    }
+
+    fn waiting(&self) -> Vec<u8> {
+        [&self.input[..], &self.unread].concat()
+    }
+
+    fn nothing_waits(&self, at: &str) {
+        assert!(self.over || self.waiting().is_empty(), "{at}: left unread: {}", text(&self.waiting()));
+    }
+
+    /// Does what the driver is told to do. What it makes the front say is expected at the start of the next scene.
+    fn direct(&mut self, note: &Note, at: &str) {
+        let first = note.words.first().map(|word| word.name.as_str()).unwrap_or_default();
+        match (note.verb.as_str(), first) {
+            ("left", "octets") => {
+                assert_eq!(text(&self.waiting()), text(note.value("octets").unwrap_or_default()), "{at}");
+                // Said and seen: it is no surprise at the end.
+                self.input.clear();
+                self.unread.clear();
+                return;
+            }
+            ("state", name) => return assert_eq!(self.front.state(), name, "{at}"),
+            ("client-id", _) => {
+                let kept = self.front.client_id().iter();
+                let kept = kept.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.clone())).collect();
+                return assert_eq!(words("client-id", kept), crate::script::note(note), "{at}");
+            }
+            _ => {}
+        }
+        let mut out = BytesMut::new();
+        let said = |name: &str| note.value(name).map(|value| String::from_utf8(value.to_vec()).expect("UTF-8"));
+        match first {
+            "welcome" => {
+                let aside = note.words.iter().filter(|word| word.name == "aside").filter_map(|word| word.value.clone());
+                let welcome =
+                    Welcome { text: said("text").unwrap_or_default(), capability: said("capability"), aside: aside.collect() };
+                self.front.welcome(&welcome, &mut out);
+                self.over = true;
+            }
+            "refuse" => {
+                self.front.refuse(&refusal_of(note), &mut out);
+                self.turn = true;
+            }
+            "secured" => {
+                self.nothing_waits(at);
+                self.front.secured(terms_of(note));
+                self.turn = true;
+            }
+            "forget-identity" => self.front.forget_identity(),
+            "still-here" => self.front.still_here(&mut out),
+            "goodbye" => {
+                self.front.goodbye(goodbye_of(note), &mut out);
+                (self.turn, self.over) = (false, true);
+            }
+            _ => panic!("{at}: unknown direction {}", crate::script::note(note)),
+        }
+        if self.turn {
+            self.input.extend_from_slice(&std::mem::take(&mut self.unread));
+        }
+        push(&mut self.log, Seen::Heard(text(&out)));
+    }
+}
+
+/// An event in the words of a transcript.
+fn seen(event: &LoginEvent) -> String {
+    let mut said: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+    let mut add = |name: &str, value: Option<&dyn Display>| {
+        if let Some(value) = value {
+            said.push((name.to_owned(), Some(value.to_string().into_bytes())));
+        }
+    };
+    let verb = match event {
+        LoginEvent::InClear { exposed: true } => "in-clear exposed",
+        LoginEvent::InClear { exposed: false } => "in-clear",
+        LoginEvent::Secure => "secure",
+        LoginEvent::Bye => "bye",
+        LoginEvent::Login(login) => {
+            add("user", Some(&login.user));
+            add("authzid", login.authzid.as_ref().map(|name| name as _));
+            add("mechanism", Some(&format!("{:?}", login.mechanism).to_lowercase()));
+            said.push(("password".to_owned(), Some(login.password.expose().clone())));
+            "login"
+        }
+        LoginEvent::Unspeakable { user, mechanism, why } => {
+            add("user", Some(user));
+            add("mechanism", Some(&format!("{mechanism:?}").to_lowercase()));
+            add("why", Some(why));
+            "unspeakable"
+        }
+        LoginEvent::Said(update) => {
+            add("client_ip", update.client_ip.as_ref().map(|value| value as _));
+            add("client_port", update.client_port.as_ref().map(|value| value as _));
+            add("reached_ip", update.reached_ip.as_ref().map(|value| value as _));
+            add("reached_port", update.reached_port.as_ref().map(|value| value as _));
+            add("reached_name", update.reached_name.as_ref().map(|value| value as _));
+            add("session", update.session.as_ref().map(|value| value as _));
+            add("hops", update.hops.map(|hops| hops.get()).as_ref().map(|value| value as _));
+            add("transport", update.transport.map(|transport| transport.as_str()).as_ref().map(|value| value as _));
+            for field in &update.forward {
+                add(&format!("forward.{}", field.name), Some(&field.value));
+            }
+            "said"
+        }
+    };
+    words(verb, said)
+}
+
+fn terms_of(note: &Note) -> Terms {
+    let mut terms = Terms {
+        protected: false,
+        starttls: false,
+        password_allowed: false,
+        trusted: false,
+        capability: String::new(),
+        greeting: "Ready.".to_owned(),
+        server_id: Vec::new(),
+        retain_client_id: false,
+    };
+    for word in &note.words {
+        let value = || String::from_utf8(word.value.clone().expect("a value")).expect("UTF-8");
+        match word.name.as_str() {
+            "secured" if note.verb == "do" => {}
+            "protected" => terms.protected = true,
+            "starttls" => terms.starttls = true,
+            "password" => terms.password_allowed = true,
+            "trusted" => terms.trusted = true,
+            "retain" => terms.retain_client_id = true,
+            "capability" => terms.capability = value(),
+            "greeting" => terms.greeting = value(),
+            name => match name.strip_prefix("id.") {
+                Some(name) => terms.server_id.push((name.to_owned(), value())),
+                None => panic!("unknown term {name}"),
+            },
+        }
+    }
+    terms
+}
+
+fn caps_of(note: &Note) -> Caps {
+    let mut caps = Caps::default();
+    for word in &note.words {
+        let value = std::str::from_utf8(word.value.as_deref().expect("a value")).expect("UTF-8").parse().expect("a number");
+        match word.name.as_str() {
+            "line" => caps.line = value,
+            "literal" => caps.literal = value,
+            "literals" => caps.literals = value,
+            "bad" => caps.bad_commands = value,
+            "commands" => caps.commands = value,
+            name => panic!("unknown cap {name}"),
+        }
+    }
+    caps
+}
+
+fn refusal_of(note: &Note) -> Refusal {
+    let text = note.value("text").map(|value| String::from_utf8(value.to_vec()).expect("UTF-8"));
+    match note.words.get(1).map(|word| word.name.as_str()) {
+        Some("wrong-credentials") => Refusal::WrongCredentials,
+        Some("not-authorized") => Refusal::NotAuthorized,
+        Some("unavailable") => Refusal::Unavailable { text },
+        Some("limit") => Refusal::Limit { text },
+        Some("in-use") => Refusal::InUse { text },
+        Some("contact-admin") => Refusal::ContactAdmin { text },
+        Some("expired") => Refusal::Expired { text },
+        Some("alert") => Refusal::Alert { text: text.expect("a text") },
+        _ => panic!("unknown refusal {}", crate::script::note(note)),
+    }
+}
+
+fn goodbye_of(said: &Note) -> Goodbye {
+    match said.words.get(1).map(|word| word.name.as_str()) {
+        Some("login-timeout") => Goodbye::LoginTimeout,
+        Some("too-many-failures") => Goodbye::TooManyFailures,
+        Some("shutting-down") => Goodbye::ShuttingDown,
+        _ => panic!("unknown goodbye {}", note(said)),
+    }
+}
