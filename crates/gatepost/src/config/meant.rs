@@ -1,13 +1,18 @@
 //! What the configuration means: checked, resolved, with every default filled in.
+//!
+//! Plain data for the rest of the program; nothing here knows TOML. `at` fields say where something is written, for errors
+//! that only show later (binding, opening a database).
 
+use super::secret::Hidden;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The whole configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meant {
     /// `[server]`.
     pub server: Server,
@@ -30,7 +35,7 @@ pub struct Meant {
 }
 
 /// `[server]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// `name`: in greetings and logs; default: the host name.
     pub name: String,
@@ -43,7 +48,7 @@ pub struct Server {
 }
 
 /// `[tls]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// `certificates`; the first is the default, the others are chosen by SNI.
     pub certificates: Vec<Certificate>,
@@ -61,7 +66,7 @@ pub struct Certificate {
 }
 
 /// `[trust]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     /// `networks`.
     pub networks: Vec<IpNet>,
@@ -94,7 +99,7 @@ pub enum CleartextAuth {
 }
 
 /// One listening address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     /// The protocol's name as in the catalog, `imap` also for `imaps`.
     pub protocol: &'static str,
@@ -138,8 +143,8 @@ pub enum Skip {
     Unauthenticated,
 }
 
-/// One `[[users]]`.
-#[derive(Debug, Clone)]
+/// One `[[users]]`. `Debug` hides the values of fields that hold secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct UsersBlock {
     /// `name`, for log and explain; default: the driver's name and position.
     pub name: String,
@@ -170,7 +175,7 @@ pub struct UsersBlock {
 }
 
 /// The value of a driver's own key, and where it is written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnValue {
     /// The value.
     pub value: Own,
@@ -178,8 +183,8 @@ pub struct OwnValue {
     pub at: String,
 }
 
-/// A driver's own value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A driver's own value. `Debug` hides the values of fields that hold secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Own {
     /// Text.
     Text(String),
@@ -201,7 +206,7 @@ pub enum BackendTls {
 }
 
 /// `[backend]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
     /// `tls`, default none.
     pub tls: BackendTls,
@@ -222,7 +227,7 @@ pub struct Backend {
 }
 
 /// `[protocol.imap]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imap {
     /// `capability`: what clients are told before login; default: learnt from the backends.
     pub capability: Option<String>,
@@ -230,14 +235,14 @@ pub struct Imap {
     pub id_send: Vec<(String, String)>,
     /// `id_retain` (Dovecot's `imap_id_retain`): hand the client's own ID on.
     pub id_retain: bool,
-    /// `greeting`: default `Gatepost ready.`
+    /// `greeting`: default the server's name and `Gatepost ready.`
     pub greeting: String,
     /// `idle_timeout`: after login, default 2 h, at least 31 min.
     pub idle_timeout: Duration,
 }
 
 /// `[limits]`, defaults in brackets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// `line` (8192): octets of one line before login.
     pub line: usize,
@@ -272,7 +277,7 @@ pub struct Limits {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// `format`: text or json.
     pub format: LogFormat,
@@ -302,4 +307,34 @@ pub enum LogLevel {
     Info,
     /// And the course of each login.
     Debug,
+}
+
+impl fmt::Debug for UsersBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsersBlock")
+            .field("name", &self.name)
+            .field("driver", &self.driver)
+            .field("protocols", &self.protocols)
+            .field("username_format", &self.username_format)
+            .field("default_fields", &Hidden(&self.default_fields))
+            .field("override_fields", &Hidden(&self.override_fields))
+            .field("result_success", &self.result_success)
+            .field("result_failure", &self.result_failure)
+            .field("result_internalfail", &self.result_internalfail)
+            .field("skip", &self.skip)
+            .field("deny", &self.deny)
+            .field("own", &self.own)
+            .field("at", &self.at)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Own::Text(text) => f.debug_tuple("Text").field(text).finish(),
+            Own::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Own::Fields(fields) => f.debug_tuple("Fields").field(&Hidden(fields)).finish(),
+        }
+    }
 }

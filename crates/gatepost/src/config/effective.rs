@@ -1,0 +1,327 @@
+//! The configuration as it works, written as a file: every key that has a value, defaults marked as such.
+//!
+//! Promises: [`effective_with_secrets`] is valid TOML that `load` takes for the same [`Meant`] (but for the places, `at`), whatever
+//! the texts hold; [`effective`] is the same with the values of secret fields replaced. Paths are absolute. A path that is not
+//! UTF-8, which no file of ours can name, is written with replacement characters.
+//!
+//! `optional` listeners come in pairs of both families and are written `*:port`; a single one, which `load` never makes, is
+//! written as if it were not optional.
+
+use super::meant::{Listen, Meant, Own, UsersBlock};
+use super::secret::is_secret;
+use super::sections::words;
+use super::{sections, units};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// The configuration in force as TOML, to be shown: what secret fields hold (`pass`, `password`, ...) is replaced by `***`.
+pub fn effective(meant: &Meant) -> String {
+    write(meant, Secrets::Hidden)
+}
+
+/// The same with secret fields in full, so that it can be loaded again. Not for a log or a report.
+pub fn effective_with_secrets(meant: &Meant) -> String {
+    write(meant, Secrets::Shown)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    Hidden,
+    Shown,
+}
+
+fn write(meant: &Meant, secrets: Secrets) -> String {
+    let mut out = Out { text: "version = 1\n".to_owned(), secrets };
+    out.server(meant);
+    out.tls(meant);
+    out.trust(meant);
+    let mut rest = meant.listen.iter().peekable();
+    while let Some(listen) = rest.next() {
+        let all = rest.next_if(|next| is_pair(listen, next)).is_some();
+        out.listen(listen, all);
+    }
+    for block in &meant.users {
+        out.users(block);
+    }
+    out.backend(meant);
+    out.imap(meant);
+    out.limits(meant);
+    out.log(meant);
+    out.text
+}
+
+/// Both families of one `*:port`.
+fn is_pair(four: &Listen, six: &Listen) -> bool {
+    let unspecified = |listen: &Listen| listen.optional && listen.address.ip().is_unspecified();
+    unspecified(four)
+        && unspecified(six)
+        && four.address.is_ipv4()
+        && six.address.is_ipv6()
+        && four.address.port() == six.address.port()
+        && (four.protocol, four.tls, four.cleartext_auth) == (six.protocol, six.tls, six.cleartext_auth)
+}
+
+struct Out {
+    text: String,
+    secrets: Secrets,
+}
+
+impl Out {
+    fn server(&mut self, meant: &Meant) {
+        let (server, default) = (&meant.server, sections::default_server());
+        self.title("[server]");
+        self.line("name", &quote(&server.name), server.name == default.name);
+        self.option("user", server.user.as_deref().map(quote));
+        self.line("control", &path(&server.control), server.control == default.control);
+        self.line("threads", &server.threads.to_string(), server.threads == default.threads);
+    }
+
+    fn tls(&mut self, meant: &Meant) {
+        self.title("[tls]");
+        let certificates = meant.tls.certificates.iter();
+        let list = array(certificates.map(|one| format!("{{ cert = {}, key = {} }}", path(&one.cert), path(&one.key))));
+        self.line("certificates", &list, meant.tls.certificates.is_empty());
+        self.line("alpn_strict", &meant.tls.alpn_strict.to_string(), meant.tls.alpn_strict);
+    }
+
+    fn trust(&mut self, meant: &Meant) {
+        let trust = &meant.trust;
+        self.title("[trust]");
+        let networks = array(trust.networks.iter().map(|net| quote(&net.to_string())));
+        self.line("networks", &networks, trust.networks.is_empty());
+        self.line("identity_before_tls", &word(words::BEFORE_TLS, trust.identity_before_tls), trust.identity_before_tls);
+    }
+
+    fn listen(&mut self, listen: &Listen, all: bool) {
+        self.title("[[listen]]");
+        self.line("protocol", &quote(listen.protocol), false);
+        let address = if all { format!("*:{}", listen.address.port()) } else { listen.address.to_string() };
+        self.line("address", &quote(&address), false);
+        self.line("tls", &word(words::LISTEN_TLS, listen.tls), false);
+        self.line("cleartext_auth", &word(words::CLEARTEXT_AUTH, listen.cleartext_auth), false);
+    }
+
+    fn users(&mut self, block: &UsersBlock) {
+        self.title("[[users]]");
+        self.line("name", &quote(&block.name), false);
+        self.line("driver", &quote(block.driver), false);
+        for (key, own) in &block.own {
+            let value = match &own.value {
+                Own::Text(text) => quote_lines(text),
+                Own::Path(file) => path(file),
+                Own::Fields(fields) => self.fields(fields),
+            };
+            self.line(key, &value, false);
+        }
+        if block.protocols.is_empty() {
+            // An empty array would mean "none".
+            self.text.push_str("# protocols: all\n");
+        } else {
+            self.line("protocols", &array(block.protocols.iter().map(|name| quote(name))), false);
+        }
+        self.option("username_format", block.username_format.as_deref().map(quote));
+        for (key, fields) in [("default_fields", &block.default_fields), ("override_fields", &block.override_fields)] {
+            let value = self.fields(fields);
+            self.line(key, &value, fields.is_empty());
+        }
+        use super::meant::{Skip, Then};
+        for (key, then, default) in [
+            ("result_success", block.result_success, Then::ReturnOk),
+            ("result_failure", block.result_failure, Then::Continue),
+            ("result_internalfail", block.result_internalfail, Then::ReturnFail),
+        ] {
+            self.line(key, &word(words::THEN, then), then == default);
+        }
+        self.line("skip", &word(words::SKIP, block.skip), block.skip == Skip::Never);
+        self.line("deny", &block.deny.to_string(), !block.deny);
+    }
+
+    fn backend(&mut self, meant: &Meant) {
+        let (backend, default) = (&meant.backend, sections::default_backend());
+        self.title("[backend]");
+        self.line("tls", &word(words::BACKEND_TLS, backend.tls), backend.tls == default.tls);
+        self.line("tls_verify", &backend.tls_verify.to_string(), backend.tls_verify == default.tls_verify);
+        self.option("tls_ca", backend.tls_ca.as_deref().map(path));
+        let pins = array(backend.tls_pin.iter().map(|pin| quote(&STANDARD.encode(pin))));
+        self.line("tls_pin", &pins, backend.tls_pin.is_empty());
+        self.option("tls_client_cert", backend.tls_client.as_ref().map(|client| path(&client.cert)));
+        self.option("tls_client_key", backend.tls_client.as_ref().map(|client| path(&client.key)));
+        self.duration("proxy_timeout", backend.proxy_timeout, default.proxy_timeout);
+        self.duration("connect_timeout", backend.connect_timeout, default.connect_timeout);
+        let addresses = array(backend.self_addresses.iter().map(|address: &IpAddr| quote(&address.to_string())));
+        self.line("self_addresses", &addresses, backend.self_addresses.is_empty());
+    }
+
+    fn imap(&mut self, meant: &Meant) {
+        let (imap, default) = (&meant.imap, sections::default_imap(&meant.server.name));
+        self.title("[protocol.imap]");
+        self.option("capability", imap.capability.as_deref().map(quote));
+        let pairs = table(imap.id_send.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        self.line("imap_id_send", &pairs, imap.id_send == default.id_send);
+        self.line("imap_id_retain", &imap.id_retain.to_string(), imap.id_retain == default.id_retain);
+        self.line("greeting", &quote(&imap.greeting), imap.greeting == default.greeting);
+        self.duration("idle_timeout", imap.idle_timeout, default.idle_timeout);
+    }
+
+    fn limits(&mut self, meant: &Meant) {
+        let (limits, default) = (&meant.limits, sections::default_limits());
+        self.title("[limits]");
+        self.line("line", &size(limits.line), limits.line == default.line);
+        self.line("literal", &size(limits.literal), limits.literal == default.literal);
+        self.number("bad_commands", limits.bad_commands, default.bad_commands);
+        self.number("commands", limits.commands, default.commands);
+        self.number("failed_logins", limits.failed_logins, default.failed_logins);
+        self.duration("failed_login_pause", limits.failed_login_pause, default.failed_login_pause);
+        self.duration("login_timeout", limits.login_timeout, default.login_timeout);
+        self.duration("tls_handshake_timeout", limits.tls_handshake_timeout, default.tls_handshake_timeout);
+        self.number("connections", limits.connections, default.connections);
+        self.number("connections_before_login", limits.connections_before_login, default.connections_before_login);
+        self.number("user_connections", limits.user_connections, default.user_connections);
+        self.number("guesses", limits.guesses, default.guesses);
+        self.duration("lookup_timeout", limits.lookup_timeout, default.lookup_timeout);
+        self.number("lookups", limits.lookups, default.lookups);
+        self.duration("drain", limits.drain, default.drain);
+    }
+
+    fn log(&mut self, meant: &Meant) {
+        let (log, default) = (&meant.log, sections::default_log());
+        self.title("[log]");
+        self.line("format", &word(words::FORMAT, log.format), log.format == default.format);
+        self.line("level", &word(words::LEVEL, log.level), log.level == default.level);
+        self.option("file", log.file.as_deref().map(path));
+    }
+
+    fn fields(&self, fields: &[(String, String)]) -> String {
+        table(fields.iter().map(|(name, value)| {
+            let hidden = self.secrets == Secrets::Hidden && is_secret(name);
+            (name.as_str(), if hidden { "***" } else { value.as_str() })
+        }))
+    }
+
+    fn title(&mut self, title: &str) {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(self.text, "\n{title}\n");
+    }
+
+    fn line(&mut self, key: &str, value: &str, is_default: bool) {
+        let _ = writeln!(self.text, "{} = {value}{}", bare(key), if is_default { "  # default" } else { "" });
+    }
+
+    fn number<T: PartialEq + std::fmt::Display>(&mut self, key: &str, value: T, default: T) {
+        self.line(key, &value.to_string(), value == default);
+    }
+
+    fn duration(&mut self, key: &str, value: std::time::Duration, default: std::time::Duration) {
+        self.line(key, &quote(&units::write_duration(value)), value == default);
+    }
+
+    /// A key without a default that can be written.
+    fn option(&mut self, key: &str, value: Option<String>) {
+        match value {
+            Some(value) => self.line(key, &value, false),
+            None => {
+                let _ = writeln!(self.text, "# {key}: not set");
+            }
+        }
+    }
+}
+
+fn size(octets: usize) -> String {
+    quote(&units::write_size(octets))
+}
+
+fn path(path: &Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
+fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> String {
+    words.iter().find(|(_, have)| *have == value).map_or_else(String::new, |(name, _)| quote(name))
+}
+
+fn array(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+fn table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{} = {}", bare(name), quote(value))).collect();
+    if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) }
+}
+
+/// A key, in quotes where it must be.
+fn bare(key: &str) -> String {
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if plain { key.to_owned() } else { quote(key) }
+}
+
+/// A query is easier to read in lines.
+fn quote_lines(text: &str) -> String {
+    let literal = text.contains('\n')
+        && !text.contains("'''")
+        && !text.ends_with('\'')
+        && text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    if literal { format!("'''\n{text}'''") } else { quote(text) }
+}
+
+/// A basic string of TOML.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use toml::de::{DeTable, DeValue};
+
+    fn read(value: &str, key: &str) -> Option<String> {
+        let text = format!("{} = {value}\n", bare(key));
+        let table = DeTable::parse(&text).ok()?;
+        let found = table.get_ref().iter().find(|(have, _)| have.get_ref() == key)?;
+        match found.1.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn queries_stay_readable_where_they_can() {
+        assert_eq!(quote_lines("SELECT \\\nFROM \"t\"\n"), "'''\nSELECT \\\nFROM \"t\"\n'''");
+        // Each would end the literal early, lose an octet, or not be TOML.
+        for text in ["one line", "a\n'''b", "a\nb'", "a\r\nb", "a\n\u{1b}b"] {
+            assert!(quote_lines(text).starts_with('"'), "{text:?}");
+            assert_eq!(read(&quote_lines(text), "k").as_deref(), Some(text));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(text in any::<String>(), key in any::<String>()) {
+            prop_assert_eq!(read(&quote(&text), &key), Some(text.clone()));
+            prop_assert_eq!(read(&quote_lines(&text), "k"), Some(text));
+        }
+
+        #[test]
+        fn queries_survive(text in "[a'\"\\\\\n\r\t ]{0,40}") {
+            prop_assert_eq!(read(&quote_lines(&text), "k"), Some(text));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the writer may have meant: the nearest word, and the words of other programs.
+
+/// The candidate that is a slip of the finger away from `word`, if any: at most one change per three characters.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Beyond this, nothing is near, and the table below must not grow with hostile input.
+    let word: Vec<char> = word.chars().take(65).flat_map(char::to_lowercase).map(|c| if c == '-' { '_' } else { c }).collect();
+    if word.len() > 64 {
+        return None;
+    }
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let folded: Vec<char> = candidate.chars().map(|c| if c == '-' { '_' } else { c }).collect();
+            let far = distance(&word, &folded);
+            (far <= word.len().max(folded.len()).div_ceil(3).min(3)).then_some((far, candidate))
+        })
+        .min_by_key(|(far, _)| *far)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Where a word of Dovecot, nginx or Perdition went. `None`: not one of theirs, or it is spelled the same here.
+pub(super) fn elsewhere(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    FOREIGN.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours)
+}
+
+/// Restricted edit distance: insert, delete, replace, swap neighbours.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    let mut previous_a = None;
+    for (row, &from) in a.iter().enumerate() {
+        let mut here = Vec::with_capacity(b.len() + 1);
+        here.push(row + 1);
+        let mut previous_b = None;
+        for (column, &to) in b.iter().enumerate() {
+            let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX - 1);
+            let mut best =
+                (at(&above, column) + usize::from(from != to)).min(at(&above, column + 1) + 1).min(at(&here, column) + 1);
+            if previous_a == Some(to) && previous_b == Some(from) && column > 0 {
+                best = best.min(at(&before, column - 1) + 1);
+            }
+            here.push(best);
+            previous_b = Some(to);
+        }
+        before = std::mem::replace(&mut above, here);
+        previous_a = Some(from);
+    }
+    above.last().copied().unwrap_or(0)
+}
+
+/// Their word, and what to write instead.
+const FOREIGN: &[(&str, &str)] = &[
+    // Dovecot 2.3 and 2.4
+    ("args", "the driver's own keys (`path`, `query`, ...)"),
+    ("auth_allow_cleartext", "`cleartext_auth` in [[listen]]"),
+    ("auth_proxy_self", "`self_addresses` in [backend]"),
+    ("auth_username_format", "`username_format` in [[users]]"),
+    ("auth_verbose", "`level` in [log]"),
+    ("disable_plaintext_auth", "`cleartext_auth` in [[listen]]"),
+    ("dovecot_config_version", "`version = 1` at the top"),
+    ("haproxy_trusted_networks", "`proxy_protocol` in [trust] (not in this version)"),
+    ("hostname", "`name` in [server]"),
+    ("imap_capabilities", "`capability` in [protocol.imap]"),
+    ("imap_capability", "`capability` in [protocol.imap]"),
+    ("inet_listener", "[[listen]]"),
+    ("log_path", "`file` in [log]"),
+    ("login_greeting", "`greeting` in [protocol.imap]"),
+    ("login_proxy_timeout", "`proxy_timeout` in [backend]"),
+    ("login_trusted_networks", "`networks` in [trust]"),
+    ("mail_max_userip_connections", "`user_connections` in [limits]"),
+    ("passdb", "[[users]]"),
+    ("passdb_default_password_scheme", "`default_pass_scheme` in [[users]]"),
+    ("password_query", "`query` in [[users]]"),
+    ("server_name", "`name` in [server]"),
+    ("service", "[[listen]]"),
+    ("ssl", "`tls`"),
+    ("ssl_ca", "`tls_ca` in [backend]"),
+    ("ssl_cert", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
+    ("ssl_cert_file", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
+    ("ssl_certificate", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
+    ("ssl_certificate_key", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
+    ("ssl_client_ca_file", "`tls_ca` in [backend]"),
+    ("ssl_client_cert", "`tls_client_cert` in [backend]"),
+    ("ssl_client_key", "`tls_client_key` in [backend]"),
+    ("ssl_key", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
+    ("ssl_key_file", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
+    ("static_password", "`fields = { password = \"{SCHEME}...\" }` in [[users]]"),
+    ("trusted_networks", "`networks` in [trust]"),
+    ("userdb", "[[users]]: a proxy needs no second database"),
+    // nginx
+    ("auth_http", "[[users]] with `driver = \"auth_http\"` (not in this version)"),
+    ("max_errors", "`bad_commands` in [limits]"),
+    ("smtp_auth", "nothing: mechanisms follow from the database"),
+    ("starttls", "`tls = \"starttls\"`"),
+    // Perdition
+    ("bind_address", "`address` in [[listen]]"),
+    ("connection_limit", "`connections` in [limits]"),
+    ("listen_port", "`address` in [[listen]], with the port behind a colon"),
+    ("lower_case", "`username_format = \"%Lu\"` in [[users]]"),
+    ("map_library", "`driver` in [[users]]"),
+    ("outgoing_server", "`fields = { proxy = \"y\", host = \"...\" }` in [[users]] with `driver = \"static\"`"),
+    ("ssl_mode", "`tls` in [[listen]] (clients) and in [backend]"),
+    ("strip_domain", "`username_format = \"%Ln\"` in [[users]]"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips() {
+        let keys = ["address", "protocol", "protocols", "tls", "tls_ca", "networks", "cleartext_auth"];
+        for (word, expected) in [
+            ("adress", Some("address")),
+            ("addresss", Some("address")),
+            ("protcol", Some("protocol")),
+            ("protocls", Some("protocols")),
+            ("TLS", Some("tls")),
+            ("tsl", Some("tls")),
+            ("tls-ca", Some("tls_ca")),
+            ("netwroks", Some("networks")),
+            ("cleartextauth", Some("cleartext_auth")),
+            ("zebra", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, keys), expected, "{word}");
+        }
+        assert_eq!(nearest(&"address".repeat(100_000), keys), None);
+    }
+
+    #[test]
+    fn distances() {
+        let d = |a: &str, b: &str| distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
+        assert_eq!(d("", ""), 0);
+        assert_eq!(d("", "abc"), 3);
+        assert_eq!(d("abc", ""), 3);
+        assert_eq!(d("abc", "acb"), 1);
+        assert_eq!(d("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn each_foreign_word_stands_once() {
+        let mut seen = std::collections::BTreeSet::new();
+        assert!(FOREIGN.iter().all(|(theirs, _)| seen.insert(theirs)));
+    }
+}

@@ -1,0 +1,258 @@
+//! `[[listen]]`: where clients come in, one [`Listen`] per protocol and address.
+//!
+//! Without `address` a protocol is offered on its registered port on all addresses of both families. `*:143` (or `:143`) is the
+//! same for another port. An address without a port takes each protocol's own; one with a port can only serve one protocol.
+//! Two listeners on one address are an error here rather than a surprise when binding.
+
+use super::address::{Address, parse_address};
+use crate::config::catalog::ProtocolName;
+use crate::config::kinds;
+use crate::config::meant::{CleartextAuth, Listen, ListenTls};
+use crate::config::places::Spot;
+use crate::config::problems::shown;
+use crate::config::reading::{Item, Reading, Section, Told};
+use crate::config::written::What;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// `tls`.
+pub(in super::super) const TLS: &[(&str, ListenTls)] =
+    &[("none", ListenTls::None), ("starttls", ListenTls::StartTls), ("implicit", ListenTls::Implicit)];
+/// `cleartext_auth`.
+pub(in super::super) const CLEARTEXT_AUTH: &[(&str, CleartextAuth)] = &[
+    ("never", CleartextAuth::Never),
+    ("loopback", CleartextAuth::Loopback),
+    ("trusted", CleartextAuth::Trusted),
+    ("always", CleartextAuth::Always),
+];
+
+const LATER: &[&str] = &["xclient", "bare_newline"];
+/// The most `[[listen]]`.
+const MOST: usize = 1000;
+/// The most items of one `protocols` or `address`.
+const MOST_ITEMS: usize = 100;
+
+/// What other tables say that matters here.
+pub(super) struct Terms {
+    /// `[tls]` names certificates.
+    pub(super) certificates: bool,
+    /// `[trust]` names networks.
+    pub(super) trusted: bool,
+}
+
+pub(super) fn read(r: &mut Reading<'_>, root: &mut Section, terms: &Terms) -> Vec<Listen> {
+    let written = root.has("listen");
+    let blocks = root.sections(r, "listen", MOST);
+    if blocks.as_ref().map_or(!written, Vec::is_empty) && !r.incomplete {
+        r.error_fix(
+            r.top(),
+            "missing",
+            "there is no [[listen]]: nobody could connect",
+            "[[listen]] protocols = [\"imap\", \"imaps\"]",
+        );
+    }
+    let mut all = Vec::new();
+    let mut taken = BTreeMap::new();
+    for mut block in blocks.unwrap_or_default() {
+        all.extend(read_block(r, &mut block, terms, &mut taken));
+        block.finish(r);
+    }
+    all
+}
+
+fn read_block(r: &mut Reading<'_>, block: &mut Section, terms: &Terms, taken: &mut BTreeMap<SocketAddr, Spot>) -> Vec<Listen> {
+    let protocols = read_protocols(r, block);
+    let tls = block.read(r, "tls", tls_word);
+    let cleartext_auth = block.read_or(r, "cleartext_auth", kinds::word(CLEARTEXT_AUTH), CleartextAuth::Loopback);
+    block.read(r, "proxy_protocol", proxy_protocol);
+    let written = block.has("address");
+    let addresses = match block.read(r, "address", addresses) {
+        Some(told) => told.value,
+        // What is wrong with it was told; there is no default to fall back to then.
+        None if written => Vec::new(),
+        None => vec![Told { value: Address::DEFAULT, at: block.at }],
+    };
+    block.later(r, LATER);
+
+    let mut out = Vec::new();
+    let mut complained = BTreeSet::new();
+    for Told { value: protocol, at } in &protocols.known {
+        let listen_tls = match &tls {
+            None => Some(protocol.tls),
+            // Something else than a word of this version, told already: no conclusions from it.
+            Some(Told { value: None, .. }) => None,
+            Some(Told { value: Some(word), at }) => {
+                if protocol.tls == ListenTls::Implicit && *word != ListenTls::Implicit {
+                    let text = format!("`{}` means TLS from the first byte; `tls` says otherwise", protocol.name);
+                    r.error_fix(*at, "conflict", text, format!("take `tls` out, or write `{}` instead", protocol.base));
+                }
+                Some(*word)
+            }
+        };
+        if listen_tls.is_some_and(|tls| tls != ListenTls::None) && !terms.certificates && !r.incomplete {
+            tell_no_certificate(r, tls.as_ref().map_or(*at, |told| told.at), protocol);
+        }
+        for Told { value: address, at } in addresses.iter().cloned() {
+            if address.port.is_some() && protocols.written > 1 {
+                if complained.insert(at) {
+                    let text = "an address with a port serves one protocol, and this listener has several";
+                    r.error_fix(at, "conflict", text, "leave the port out, or give each protocol a [[listen]] of its own");
+                }
+                continue;
+            }
+            let listen = Listen {
+                protocol: protocol.base,
+                address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+                optional: address.host.is_none(),
+                tls: listen_tls.unwrap_or(protocol.tls),
+                cleartext_auth,
+                at: r.told_place(at),
+            };
+            for socket in address.sockets(protocol.port) {
+                match taken.get(&socket).filter(|_| socket.port() != 0) {
+                    None => {
+                        taken.insert(socket, at);
+                        out.push(Listen { address: socket, ..listen.clone() });
+                    }
+                    Some(&first) => {
+                        // Once for both families.
+                        if complained.insert(at) {
+                            let text = format!("{socket} is taken already by the listener at {}", r.told_place(first));
+                            r.error_fix(at, "twice", text, "give one of the two another address or port, or take it out");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    warn_of_no_login(r, block, &out, cleartext_auth, terms);
+    out
+}
+
+/// The protocols of a block: those of this version, and how many are written.
+struct Protocols {
+    known: Vec<Told<&'static ProtocolName>>,
+    written: usize,
+}
+
+fn read_protocols(r: &mut Reading<'_>, block: &mut Section) -> Protocols {
+    let (has_one, has_many) = (block.has("protocol"), block.has("protocols"));
+    let one = block.read(r, "protocol", kinds::line);
+    let many = block.read(r, "protocols", kinds::many(kinds::line));
+    match (has_one, has_many) {
+        (true, true) => {
+            r.error_fix(block.at, "conflict", "this listener has both `protocol` and `protocols`", "keep `protocols` alone");
+        }
+        (false, false) => {
+            r.error_fix(block.at, "missing", "this listener has no `protocol`", "protocols = [\"imap\", \"imaps\"]");
+        }
+        _ => {}
+    }
+    let mut names: Vec<Told<String>> = one.into_iter().collect();
+    if let Some(many) = many {
+        if many.value.is_empty() {
+            r.error_fix(many.at, "value", "`listen.protocols` names no protocol", "protocols = [\"imap\", \"imaps\"]");
+        }
+        names.extend(many.value);
+    }
+    let written = names.len();
+    if written > MOST_ITEMS {
+        r.error(block.at, "range", format!("`listen.protocols` has more than {MOST_ITEMS} items"));
+        names.clear();
+    }
+    let mut known: Vec<Told<&'static ProtocolName>> = Vec::new();
+    for Told { value: name, at } in names {
+        let catalog = r.catalog;
+        if let Some(row) = catalog.protocols.iter().find(|row| row.name == name) {
+            if known.iter().any(|told| told.value.name == row.name) {
+                r.error_fix(at, "twice", format!("`{name}` is named twice in this listener"), "take one out");
+            } else {
+                known.push(Told { value: row, at });
+            }
+        } else if catalog.later_protocols.contains(&name.as_str()) {
+            r.later(at, &format!("the protocol {}", shown(&name)));
+        } else {
+            let names: Vec<&str> = catalog.protocols.iter().map(|row| row.name).collect();
+            kinds::unknown_word(r, at, "listen.protocol", &name, &names);
+        }
+    }
+    Protocols { known, written }
+}
+
+/// `Some(None)`: a value that has been complained of.
+fn tls_word(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Option<ListenTls>> {
+    if is_word(item, "offloaded") {
+        r.later(item.value.at, "`listen.tls = \"offloaded\"`");
+        return Some(None);
+    }
+    Some(kinds::word(TLS)(r, item))
+}
+
+fn proxy_protocol(r: &mut Reading<'_>, item: &Item<'_>) -> Option<()> {
+    for word in ["required", "mixed"] {
+        if is_word(item, word) {
+            r.later(item.value.at, &format!("`{} = \"{word}\"`", item.name));
+            return None;
+        }
+    }
+    kinds::word(&[("off", ())])(r, item)
+}
+
+fn is_word(item: &Item<'_>, word: &str) -> bool {
+    matches!(&item.value.what, What::Text(text) if text == word)
+}
+
+fn addresses(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Vec<Told<Address>>> {
+    if matches!(&item.value.what, What::Array(items) if items.is_empty()) {
+        let fix = "leave it out for all addresses on the registered port";
+        r.error_fix(item.value.at, "value", format!("`{}` names no address", item.name), fix);
+        return None;
+    }
+    let found = kinds::one_or_many(address)(r, item)?;
+    if found.len() > MOST_ITEMS {
+        r.error(item.value.at, "range", format!("`{}` has more than {MOST_ITEMS} items", item.name));
+        return None;
+    }
+    Some(found)
+}
+
+fn address(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Address> {
+    let text = kinds::line(r, item)?;
+    if text.starts_with("unix:") || text.starts_with('/') {
+        r.later(item.value.at, "listening on a unix socket");
+        return None;
+    }
+    match parse_address(&text) {
+        Ok(address) => Some(address),
+        Err((why, fix)) => {
+            r.error_fix(item.value.at, "value", format!("`{}`: {} {why}", item.name, shown(&text)), fix);
+            None
+        }
+    }
+}
+
+fn tell_no_certificate(r: &mut Reading<'_>, at: Spot, protocol: &ProtocolName) {
+    let certificates = "[tls] certificates = [{ cert = \"chain.pem\", key = \"key.pem\" }]";
+    let fix = if protocol.tls == ListenTls::Implicit {
+        format!("{certificates}, or take `{}` out", protocol.name)
+    } else {
+        format!("{certificates}, or tls = \"none\" in this listener")
+    };
+    r.error_fix(at, "tls", format!("`{}` offers TLS here, and [tls] has no certificate", protocol.name), fix);
+}
+
+/// A listener that refuses everybody's password is seldom meant.
+fn warn_of_no_login(r: &mut Reading<'_>, block: &Section, listen: &[Listen], auth: CleartextAuth, terms: &Terms) {
+    let outside = listen.iter().any(|listen| listen.tls == ListenTls::None && !listen.address.ip().is_loopback());
+    let who = match auth {
+        CleartextAuth::Never => "nobody",
+        CleartextAuth::Loopback => "only clients on this host",
+        CleartextAuth::Trusted if !terms.trusted => "only clients on this host",
+        CleartextAuth::Trusted | CleartextAuth::Always => return,
+    };
+    let never = auth == CleartextAuth::Never && listen.iter().any(|listen| listen.tls == ListenTls::None);
+    if outside || never {
+        let text = format!("without TLS and with `cleartext_auth` as it is, {who} can sign in at this listener");
+        r.warning(block.at, "cleartext", text, "offer TLS, or set cleartext_auth = \"always\" if the network itself is private");
+    }
+}

@@ -1,0 +1,91 @@
+//! What each table means, one file per table: its keys, their ranges, their defaults, and what the table's own values say about
+//! each other. What spans tables is passed in by [`meant`], which is also the order of the tables in `gatepost show`.
+
+mod address;
+mod backend;
+mod imap;
+mod limits;
+mod listen;
+mod log;
+mod server;
+mod tls;
+mod trust;
+mod users;
+
+pub(crate) use backend::default_backend;
+pub(super) use imap::default_imap;
+pub(crate) use limits::default_limits;
+pub(super) use {log::default_log, server::default_server};
+/// The words of each key that takes one of several, for reading and for writing.
+pub(super) mod words {
+    pub(in super::super) use super::backend::TLS as BACKEND_TLS;
+    pub(in super::super) use super::listen::{CLEARTEXT_AUTH, TLS as LISTEN_TLS};
+    pub(in super::super) use super::log::{FORMAT, LEVEL};
+    pub(in super::super) use super::trust::BEFORE_TLS;
+    pub(in super::super) use super::users::{SKIP, THEN};
+}
+
+use super::meant::Meant;
+use super::reading::{Reading, Section};
+
+/// Tables that a later version brings.
+const LATER: &[&str] = &[
+    "connection",
+    "oauth2_app",
+    "spool",
+    "inbound",
+    "check",
+    "checks",
+    "policy",
+    "delivery",
+    "pool",
+    "pools",
+    "cluster",
+    "admin",
+    "metrics",
+    "cache",
+];
+
+/// Takes the whole file for its meaning. Where something is wrong it is told, and a default stands in.
+pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
+    let mut server = root.section(r, "server");
+    let server_meant = server::read(r, &mut server);
+    server.finish(r);
+    let mut tls = root.section(r, "tls");
+    let (tls_meant, certificates_written) = tls::read(r, &mut tls);
+    tls.finish(r);
+    let mut trust = root.section(r, "trust");
+    let trust_meant = trust::read(r, &mut trust);
+    trust.finish(r);
+    let terms = listen::Terms { certificates: certificates_written, trusted: !trust_meant.networks.is_empty() };
+    let listen = listen::read(r, &mut root, &terms);
+    let users = users::read(r, &mut root);
+    let mut backend = root.section(r, "backend");
+    let backend_meant = backend::read(r, &mut backend);
+    backend.finish(r);
+    let mut protocol = root.section(r, "protocol");
+    let mut imap = protocol.section(r, "imap");
+    let imap_meant = imap::read(r, &mut imap, &server_meant.name);
+    imap.finish(r);
+    protocol.later(r, r.catalog.later_protocols);
+    protocol.finish(r);
+    let mut limits = root.section(r, "limits");
+    let limits_meant = limits::read(r, &mut limits);
+    limits.finish(r);
+    let mut log = root.section(r, "log");
+    let log_meant = log::read(r, &mut log);
+    log.finish(r);
+    root.later(r, LATER);
+    root.finish(r);
+    Meant {
+        server: server_meant,
+        tls: tls_meant,
+        trust: trust_meant,
+        listen,
+        users,
+        backend: backend_meant,
+        imap: imap_meant,
+        limits: limits_meant,
+        log: log_meant,
+    }
+}

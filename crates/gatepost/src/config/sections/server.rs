@@ -1,0 +1,90 @@
+//! `[server]`: who this host is.
+
+use crate::config::kinds;
+use crate::config::meant::Server;
+use crate::config::problems::shown;
+use crate::config::reading::{Item, Reading, Section};
+use std::path::PathBuf;
+
+/// The longest path of a unix socket, octets: `sun_path` without its NUL.
+const LONGEST_SOCKET: usize = 107;
+
+pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Server {
+    let default = default_server();
+    let named = section.has("name");
+    let name = section.read(r, "name", host_name).map_or_else(|| default.name.clone(), |told| told.value);
+    if !named && let Err(why) = dns_like(&default.name) {
+        let text = format!("this host's name {} {why}, so it cannot be the default of `server.name`", shown(&default.name));
+        r.error_fix(section.at, "missing", text, "[server] name = \"mail.example.com\"");
+    }
+    let user = section.read(r, "user", user_name).map(|told| told.value);
+    let control = section.read_or(r, "control", socket, default.control);
+    let threads = section.read_or(r, "threads", kinds::number(1..=1024), default.threads);
+    Server { name, user, control, threads }
+}
+
+/// The defaults on this host.
+pub(in super::super) fn default_server() -> Server {
+    Server {
+        name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        user: None,
+        control: PathBuf::from("/run/gatepost/control.sock"),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+fn host_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
+    let name = kinds::line(r, item)?;
+    match dns_like(&name) {
+        Ok(()) => Some(name),
+        Err(why) => {
+            let text = format!("`{}`: {} {why}", item.name, shown(&name));
+            r.error_fix(item.value.at, "value", text, "write the name that clients use, such as \"mail.example.com\"");
+            None
+        }
+    }
+}
+
+/// RFC 1123 section 2.1: letters, digits and inner hyphens, 63 octets a label, 253 in all.
+fn dns_like(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name.len() > 253 {
+        return Err("is empty or longer than 253 octets");
+    }
+    for label in name.split('.') {
+        if label.is_empty() || label.len() > 63 {
+            return Err("has an empty part or one of more than 63 octets");
+        }
+        if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err("holds other characters than letters, digits, hyphens and dots");
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err("has a part that begins or ends with a hyphen");
+        }
+    }
+    Ok(())
+}
+
+fn user_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
+    let name = kinds::line(r, item)?;
+    // What useradd(8) takes; a colon or a slash would be something else than a name.
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    if first && name.len() <= 32 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) {
+        return Some(name);
+    }
+    r.error(item.value.at, "value", format!("`{}`: {} is no name of a system user", item.name, shown(&name)));
+    None
+}
+
+fn socket(r: &mut Reading<'_>, item: &Item<'_>) -> Option<PathBuf> {
+    let path = kinds::path(r, item)?;
+    if path.as_os_str().len() <= LONGEST_SOCKET {
+        return Some(path);
+    }
+    r.error_fix(
+        item.value.at,
+        "range",
+        format!("`{}` is longer than the {LONGEST_SOCKET} octets a unix socket's path may have", item.name),
+        "use a shorter absolute path, such as \"/run/gatepost/control.sock\"",
+    );
+    None
+}

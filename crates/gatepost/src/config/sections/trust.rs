@@ -1,0 +1,84 @@
+//! `[trust]`: whose word about the client is believed. A mistake here lets anybody claim any address, so host bits behind a
+//! prefix, and networks that are or add up to everybody, are errors.
+
+use crate::config::kinds;
+use crate::config::meant::Trust;
+use crate::config::problems::shown;
+use crate::config::reading::{Item, Reading, Section};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::IpAddr;
+
+/// `identity_before_tls`: whether what a trusted peer said before STARTTLS is kept.
+pub(in super::super) const BEFORE_TLS: &[(&str, bool)] = &[("keep", true), ("drop", false)];
+
+const LATER: &[&str] = &["login", "proxy_protocol"];
+
+pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Trust {
+    let told = section.read(r, "networks", kinds::many(network));
+    let at = told.as_ref().map_or(section.at, |told| told.at);
+    let networks: Vec<IpNet> = told.map(|told| told.value).unwrap_or_default().into_iter().map(|told| told.value).collect();
+    // Halves of the world in two lines are the world as well.
+    if IpNet::aggregate(&networks).iter().any(|net| net.prefix_len() == 0) {
+        r.error_fix(
+            at,
+            "trust",
+            "`trust.networks` covers every address of a family: any client could claim to be any other",
+            "list only the proxies and webmail servers that tell true client addresses",
+        );
+    }
+    let identity_before_tls = section.read_or(r, "identity_before_tls", kinds::word(BEFORE_TLS), true);
+    section.later(r, LATER);
+    Trust { networks, identity_before_tls }
+}
+
+fn network(r: &mut Reading<'_>, item: &Item<'_>) -> Option<IpNet> {
+    let text = kinds::line(r, item)?;
+    let parsed = match text.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address)),
+        Err(_) => text.parse::<IpNet>().ok(),
+    };
+    let Some(net) = parsed else {
+        let text = format!("`{}`: {} is neither an address nor a network", item.name, shown(&text));
+        r.error_fix(
+            item.value.at,
+            "value",
+            text,
+            "write \"192.0.2.40\", \"10.1.0.0/16\" or \"2001:db8::/32\"; names are not taken",
+        );
+        return None;
+    };
+    let net = unmapped(net);
+    if net.addr() != net.network() {
+        let text = format!("`{}`: {} has bits behind its prefix", item.name, shown(&text));
+        let fix = format!("write \"{}\" for the network or \"{}\" for the host alone", net.trunc(), net.addr());
+        r.error_fix(item.value.at, "value", text, fix);
+        return None;
+    }
+    Some(net)
+}
+
+/// Peers are compared after `::ffff:0:0/96` was taken off them, so it is taken off networks too.
+fn unmapped(net: IpNet) -> IpNet {
+    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(prefix)) if net.addr().is_ipv6() => Ipv4Net::new(address, prefix).map_or(net, IpNet::V4),
+        _ => net,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_networks_are_ipv4() {
+        for (written, meant) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+        ] {
+            assert_eq!(unmapped(written.parse().unwrap()), meant.parse::<IpNet>().unwrap(), "{written}");
+        }
+    }
+}
