@@ -1,8 +1,15 @@
 //! What went wrong, sorted by side and consequence, and the one place that decides what a client may hear of it.
+//!
+//! Three things are kept apart: the *failure* (for the operator: everything we know), the *retry* (what the backend room
+//! may do about it) and the *refusal* (what the client may hear). A temporary fault is never told as a wrong password:
+//! clients would ask the person for a new one.
 
-use std::fmt;
-use wire::dance::{BackendNo, NoKind};
+use crate::journal::Level;
+use wire::dance::{BackendNo, NoKind, Stumble, StumbleKind};
 use wire::login::Refusal;
+
+/// What a login is told that went through too many proxies; the proxies in front know by it not to try again.
+const LOOPING: &str = "Account is temporarily unavailable. (Proxies are looping.)";
 
 /// On which side of Gatepost the trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,15 +24,25 @@ pub enum Side {
     Us,
 }
 
-/// What kind of trouble. The names are stable: they stand in the journal as `reason=`.
+impl Side {
+    /// The stable word of the journal's `side=`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Backend => "backend",
+            Side::Users => "users",
+            Side::Us => "us",
+        }
+    }
+}
+
+/// What kind of trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Wrong password, unknown user, or not allowed from here.
     Credentials,
-    /// The user may not act as the user asked for.
+    /// The client asked to act as somebody else.
     NotAuthorized,
-    /// A password in clear where the configuration forbids it.
-    PrivacyRequired,
     /// A user database is in trouble.
     Lookup,
     /// A row says something impossible; the detail names the field.
@@ -36,7 +53,7 @@ pub enum Kind {
     Connect,
     /// TLS with the backend failed.
     BackendTls,
-    /// The backend closed before the login was answered.
+    /// The backend closed or refused before the login was answered.
     BackendClosed,
     /// The backend did not speak the protocol.
     BackendProtocol,
@@ -54,11 +71,46 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// The stable word of the journal's `reason=`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Kind::Credentials => "credentials",
+            Kind::NotAuthorized => "not-authorized",
+            Kind::Lookup => "lookup",
+            Kind::Row => "row",
+            Kind::Dns => "dns",
+            Kind::Connect => "connect",
+            Kind::BackendTls => "backend-tls",
+            Kind::BackendClosed => "backend-closed",
+            Kind::BackendProtocol => "backend-protocol",
+            Kind::BackendConfig => "backend-config",
+            Kind::Timeout => "timeout",
+            Kind::BackendNo(no) => match no.kind {
+                NoKind::Credentials => "backend-credentials",
+                NoKind::NotAuthorized => "backend-not-authorized",
+                NoKind::Unavailable => "backend-unavailable",
+                NoKind::Limit => "backend-limit",
+                NoKind::InUse => "backend-in-use",
+                NoKind::ContactAdmin => "backend-contact-admin",
+                NoKind::Expired => "backend-expired",
+                NoKind::Alert => "backend-alert",
+                NoKind::ServerBug => "backend-server-bug",
+            },
+            Kind::Loop => "loop",
+            Kind::Limit => "limit",
+            Kind::Internal => "internal",
+        }
+    }
+}
+
 /// Whether trying again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// The next address may do better; the password was not sent.
     OtherAddress,
+    /// Nobody answered: the next address, or the same one a second later. The password was not sent.
+    Again,
     /// The same password may be sent again: the backend said "try later" in so many words.
     SameLater,
     /// Never in this login.
@@ -89,5 +141,130 @@ impl Failure {
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
+    }
+
+    /// A wrong password, an unknown user, or a name that cannot be one: all the same to the client.
+    pub fn credentials(detail: impl Into<String>) -> Self {
+        Failure::new(Side::Client, Kind::Credentials, detail)
+    }
+
+    /// A row that cannot be followed. `field` is the column or attribute to look at.
+    pub fn row(database: &str, field: &str, problem: impl std::fmt::Display) -> Self {
+        Failure::new(Side::Users, Kind::Row, format!("users \"{database}\": field {field}: {problem}"))
+    }
+
+    /// The backend's no to a login.
+    pub fn backend_no(no: BackendNo) -> Self {
+        // A circle of proxies must not be walked again and again.
+        let looping = no.text.contains(LOOPING);
+        let retry = if no.kind == NoKind::Unavailable && !looping { Retry::SameLater } else { Retry::Never };
+        let side = match no.kind {
+            NoKind::Unavailable | NoKind::ServerBug => Side::Backend,
+            _ => Side::Client,
+        };
+        let detail = format!("the backend said: {}", no.text);
+        Failure::new(side, Kind::BackendNo(no), detail).retry(retry)
+    }
+
+    /// A backend dialogue that could not be finished.
+    pub fn stumble(stumble: Stumble, credentials_sent: bool) -> Self {
+        let retry = if credentials_sent { Retry::Never } else { Retry::OtherAddress };
+        match stumble.kind {
+            StumbleKind::Protocol => Failure::new(Side::Backend, Kind::BackendProtocol, stumble.detail).retry(retry),
+            StumbleKind::Refused => Failure::new(Side::Backend, Kind::BackendClosed, stumble.detail).retry(retry),
+            StumbleKind::NotOffered => Failure::new(Side::Backend, Kind::BackendConfig, stumble.detail).retry(retry),
+            // What the client said has been checked by its front: only a row can bring such a value.
+            StumbleKind::Unspeakable => Failure::new(Side::Users, Kind::Row, stumble.detail),
+        }
+    }
+
+    /// What the client may hear, and how loud the journal is.
+    pub fn refusal(&self) -> (Refusal, Level) {
+        match &self.kind {
+            Kind::Credentials | Kind::NotAuthorized => (Refusal::WrongCredentials, Level::Info),
+            Kind::Limit => (Refusal::Limit { text: None }, Level::Warning),
+            Kind::BackendNo(no) => {
+                let text = (!no.text.is_empty()).then(|| no.text.clone());
+                match no.kind {
+                    NoKind::Credentials => (Refusal::WrongCredentials, Level::Info),
+                    NoKind::NotAuthorized => (Refusal::NotAuthorized, Level::Info),
+                    NoKind::Unavailable => (Refusal::Unavailable { text }, Level::Warning),
+                    NoKind::Limit => (Refusal::Limit { text }, Level::Warning),
+                    NoKind::InUse => (Refusal::InUse { text }, Level::Info),
+                    NoKind::ContactAdmin => (Refusal::ContactAdmin { text }, Level::Info),
+                    NoKind::Expired => (Refusal::Expired { text }, Level::Info),
+                    NoKind::Alert => (Refusal::Alert { text: no.text.clone() }, Level::Info),
+                    NoKind::ServerBug => (Refusal::Unavailable { text: None }, Level::Error),
+                }
+            }
+            Kind::Lookup
+            | Kind::Row
+            | Kind::Dns
+            | Kind::Connect
+            | Kind::BackendTls
+            | Kind::BackendClosed
+            | Kind::BackendProtocol
+            | Kind::BackendConfig
+            | Kind::Timeout
+            | Kind::Internal => (Refusal::Unavailable { text: None }, Level::Error),
+            Kind::Loop => (Refusal::Unavailable { text: Some(LOOPING.to_owned()) }, Level::Error),
+        }
+    }
+
+    /// The login was refused because of who asked: it counts as a guess and is slowed.
+    pub fn counts_as_guess(&self) -> bool {
+        match &self.kind {
+            Kind::Credentials | Kind::NotAuthorized => true,
+            // Servers word a wrong password in many ways.
+            Kind::BackendNo(no) => match no.kind {
+                NoKind::Credentials | NoKind::NotAuthorized | NoKind::Expired | NoKind::Alert | NoKind::ContactAdmin => true,
+                NoKind::Unavailable | NoKind::Limit | NoKind::InUse | NoKind::ServerBug => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.kind.word(), self.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_never_told_as_a_wrong_password() {
+        for kind in [
+            Kind::Lookup,
+            Kind::Row,
+            Kind::Dns,
+            Kind::Connect,
+            Kind::BackendTls,
+            Kind::BackendClosed,
+            Kind::BackendProtocol,
+            Kind::BackendConfig,
+            Kind::Timeout,
+            Kind::Internal,
+        ] {
+            let failure = Failure::new(Side::Backend, kind, "x");
+            assert_eq!(failure.refusal().0, Refusal::Unavailable { text: None }, "{failure}");
+            assert!(!failure.counts_as_guess());
+        }
+    }
+
+    #[test]
+    fn only_an_explicit_try_later_lets_the_password_be_sent_again() {
+        for kind in [NoKind::Credentials, NoKind::Limit, NoKind::Alert, NoKind::ServerBug, NoKind::Expired] {
+            assert_eq!(Failure::backend_no(BackendNo { kind, text: "x".into() }).retry, Retry::Never);
+        }
+        let later = Failure::backend_no(BackendNo { kind: NoKind::Unavailable, text: "x".into() });
+        assert_eq!(later.retry, Retry::SameLater);
+        let looping = BackendNo { kind: NoKind::Unavailable, text: format!("[UNAVAILABLE] {LOOPING}") };
+        assert_eq!(Failure::backend_no(looping).retry, Retry::Never);
+        let sent = Failure::stumble(Stumble { kind: StumbleKind::Protocol, detail: "x".into() }, true);
+        assert_eq!(sent.retry, Retry::Never);
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod failure;
+pub mod journal;
 pub mod users;
