@@ -1,6 +1,15 @@
 //! Gatepost: the program around [`wire`] and [`relay`].
+//!
+//! ARCHITECTURE.md is the map of the rooms and of which may know which.
 
+pub mod backend;
+pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod journal;
+pub mod login;
+pub mod protocol;
+pub mod resolve;
+pub mod route;
+pub mod server;
 pub mod users;

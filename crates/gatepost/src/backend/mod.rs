@@ -1,0 +1,3 @@
+//! Connections to the servers behind us.
+
+pub mod connect;

@@ -1,0 +1,304 @@
+//! What the demo plays with: a private directory with certificates, a user database and a configuration, the two mail
+//! servers, and Gatepost itself in this process.
+//!
+//! Nothing here is special to the demo but the smallness: the files in the directory are what an operator would write, and
+//! Gatepost reads them as `gatepost run` would. The directory goes with the [`Scene`].
+
+use super::letters::{self, Letter};
+use super::server::{self, MailServer, Report};
+use crate::failure::{Failure, Kind, Side};
+use crate::journal::Journal;
+use crate::login::house::Live;
+use crate::resolve::Resolve;
+use crate::server::{self as gatepost, Server};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use relay::tls::acceptor::{AcceptOptions, Acceptor, CertSource};
+use sha2::{Digest, Sha256};
+use std::fmt::Display;
+use std::future::Future;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A user of the demo.
+pub struct Person {
+    /// What the person signs in with.
+    pub user: &'static str,
+    /// The password.
+    pub password: &'static str,
+    /// Where the mailbox is.
+    pub server: &'static str,
+    /// What the mailbox is called there.
+    pub mailbox: &'static str,
+}
+
+/// Lives on east, which checks the password itself.
+pub const ALICE: Person = Person { user: "alice", password: "wonderland", server: "east", mailbox: "alice" };
+/// Lives on west; Gatepost checks the password.
+pub const BOB: Person = Person { user: "bob@example.com", password: "canwefixit", server: "west", mailbox: "bob" };
+/// Who may sign in on west for anybody.
+pub const MASTER: (&str, &str) = ("gatepost", "master-of-west");
+/// Every password of the demo.
+pub const PASSWORDS: [&str; 3] = [ALICE.password, BOB.password, MASTER.1];
+/// The column `forward_department` of bob's row.
+pub const DEPARTMENT: &str = "buildings";
+/// The name in the certificate of Gatepost.
+pub const NAME: &str = "localhost";
+/// The name in the certificate of west, and bob's `host`.
+pub const WEST_NAME: &str = "west.example";
+
+/// The difference between being watched and being checked.
+pub struct Wishes {
+    /// `limits.failed_login_pause`.
+    pub failed_login_pause: &'static str,
+    /// `log.level`.
+    pub log_level: &'static str,
+    /// The servers tell every line.
+    pub verbatim: bool,
+}
+
+/// Everything in place and running.
+pub struct Scene {
+    /// Gatepost.
+    pub gatepost: Server,
+    /// Where it listens: IMAP with STARTTLS, and IMAPS.
+    pub imap: SocketAddr,
+    /// See above.
+    pub imaps: SocketAddr,
+    /// Where east listens.
+    pub east: SocketAddr,
+    /// Where west listens.
+    pub west: SocketAddr,
+    /// What lies in the mailboxes.
+    pub letters: [Arc<[Letter]>; 2],
+    /// The certificate to trust.
+    pub ca: PathBuf,
+    /// The configuration.
+    pub config: PathBuf,
+    /// The user database.
+    pub users: PathBuf,
+    /// Dropped last: everything above may still look at its files.
+    _dir: PrivateDir,
+}
+
+impl Scene {
+    /// Sets everything up and starts it. Must be called on a runtime, where the mail servers then live.
+    ///
+    /// # Errors
+    /// One line that says what could not be done.
+    pub fn start(
+        wishes: &Wishes,
+        journal: Journal,
+        tell: impl Fn(Report) + Clone + Send + Sync + 'static,
+    ) -> Result<Scene, String> {
+        let dir = PrivateDir::new().map_err(told("a directory for the demo"))?;
+        let ca = dir.0.join("ca.pem");
+        write_certificates(&dir.0).map_err(told("the certificates"))?;
+
+        let bound = [server::bind(), server::bind()];
+        let [east, west] = bound.map(|bound| bound.map_err(told("a port for a mail server")));
+        let (east, west) = (east?, west?);
+        let (at_east, at_west) = (east.address, west.address);
+        let letters: [Arc<[Letter]>; 2] = [letters::of_east().into(), letters::of_west().into()];
+        let [of_east, of_west] = letters.clone();
+        let source = CertSource { cert: dir.0.join("west.pem"), key: dir.0.join("west.key") };
+        let tls = Acceptor::new(&[source], AcceptOptions { alpn: vec![b"imap".to_vec()], alpn_strict: true });
+        let servers = [
+            MailServer {
+                name: ALICE.server,
+                mailbox: ALICE.mailbox,
+                password: Some(ALICE.password),
+                master: None,
+                tls: None,
+                letters: of_east,
+                verbatim: wishes.verbatim,
+                tell: Box::new(tell.clone()),
+            },
+            MailServer {
+                name: BOB.server,
+                mailbox: BOB.mailbox,
+                // Nobody has ever told west bob's password: only the master user comes in.
+                password: None,
+                master: Some(MASTER),
+                tls: Some(tls.map_err(told("TLS for west"))?),
+                letters: of_west,
+                verbatim: wishes.verbatim,
+                tell: Box::new(tell),
+            },
+        ];
+        let users = dir.0.join("users.db");
+        write_users(&users, at_east, at_west).map_err(told("the user database"))?;
+
+        // Held until Gatepost has the ports as well, so that they stay free.
+        let (holding_imap, imap) = hold_port().map_err(told("a port for IMAP"))?;
+        let (holding_imaps, imaps) = hold_port().map_err(told("a port for IMAPS"))?;
+        let config = dir.0.join("gatepost.toml");
+        std::fs::write(&config, configuration(imap, imaps, wishes)).map_err(told("the configuration"))?;
+        let loaded = crate::config::load(&config, &crate::cli::catalog()).map_err(|problems| problems.to_string())?;
+        let bound = gatepost::bind(&loaded.meant, &mut |_| {})?;
+        drop((holding_imap, holding_imaps));
+        let ports = vec![imap.port(), imaps.port()];
+        let live = Live::build(loaded.meant, ports, &gatepost::warn_to(&journal)).map_err(|problems| problems.join("\n"))?;
+        let gatepost = Server::start(live, bound, journal, Box::new(NoNames)).map_err(told("Gatepost"))?;
+        for (server, bound) in servers.into_iter().zip([east, west]) {
+            tokio::spawn(Arc::new(server).serve(bound));
+        }
+        Ok(Scene { gatepost, imap, imaps, east: at_east, west: at_west, letters, ca, config, users, _dir: dir })
+    }
+}
+
+fn told<E: Display>(what: &'static str) -> impl Fn(E) -> String {
+    move |e| format!("{what}: {e}")
+}
+
+/// The configuration, as an operator would write it.
+fn configuration(imap: SocketAddr, imaps: SocketAddr, wishes: &Wishes) -> String {
+    let Wishes { failed_login_pause, log_level, .. } = wishes;
+    format!(
+        r#"# The configuration of this demo: a certificate, where to listen, where the users are, whom to trust behind.
+version = 1
+
+[server]
+name = "{NAME}"
+
+[tls]
+certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
+
+# A real installation needs no addresses: protocols = ["imap", "imaps"] listens on ports 143 and 993.
+[[listen]]
+protocol = "imap"                 # STARTTLS is offered
+address = ["{imap}"]
+[[listen]]
+protocol = "imaps"                # TLS from the first byte
+address = ["{imaps}"]
+
+# One row says who may come in and where the mailbox lives. A user without a password here is checked by the server.
+[[users]]
+name = "people"
+driver = "sqlite"
+path = "users.db"
+query = '''
+SELECT password, CASE WHEN password IS NULL THEN 'Y' END AS nopassword, 'Y' AS proxy,
+       host, hostip, port, starttls, destuser, master, pass, department AS forward_department
+FROM proxy WHERE user = '%u'
+'''
+
+[backend]
+tls_ca = "ca.pem"                 # who signs the certificates of the mail servers
+
+[limits]
+failed_login_pause = "{failed_login_pause}"
+
+[log]
+level = "{log_level}"
+"#
+    )
+}
+
+/// The user database: the table that Dovecot proxies have, and a few columns more.
+fn write_users(path: &Path, east: SocketAddr, west: SocketAddr) -> rusqlite::Result<()> {
+    let db = rusqlite::Connection::open(path)?;
+    db.execute_batch(
+        "CREATE TABLE proxy (
+           user       TEXT NOT NULL PRIMARY KEY,
+           password   TEXT,                     -- NULL: the mail server checks it
+           host       TEXT NOT NULL,            -- the name in the certificate
+           hostip     TEXT,                     -- where to connect, if not to what DNS says of host
+           port       INTEGER,
+           starttls   TEXT,
+           destuser   TEXT NOT NULL DEFAULT '', -- the name on the mail server, if another one
+           master     TEXT,                     -- who signs in for the user, with the password pass
+           pass       TEXT,
+           department TEXT                      -- told to the mail server as x-forward-department
+         )",
+    )?;
+    let insert = "INSERT INTO proxy VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let none = None::<&str>;
+    db.execute(insert, (ALICE.user, none, "127.0.0.1", none, east.port(), none, "", none, none, none))?;
+    let (ip, password) = (west.ip().to_string(), ssha256(BOB.password));
+    db.execute(insert, (BOB.user, password, WEST_NAME, ip, west.port(), "Y", BOB.mailbox, MASTER.0, MASTER.1, DEPARTMENT))?;
+    Ok(())
+}
+
+/// `{SSHA256}`: base64 of SHA-256(password, salt) and the salt.
+fn ssha256(password: &str) -> String {
+    let salt = random();
+    let digest = Sha256::new().chain_update(password).chain_update(salt).finalize();
+    format!("{{SSHA256}}{}", STANDARD.encode([digest.as_slice(), &salt].concat()))
+}
+
+/// A certificate authority, a certificate for Gatepost and one for west.
+fn write_certificates(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Gatepost demo CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate()?;
+    write_private(&dir.join("ca.pem"), &params.self_signed(&key)?.pem())?;
+    let issuer = Issuer::new(params, key);
+    for (stem, names) in [("localhost", &[NAME, "127.0.0.1", "::1"][..]), ("west", &[WEST_NAME])] {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, stem);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate()?;
+        write_private(&dir.join(format!("{stem}.pem")), &params.signed_by(&key, &issuer)?.pem())?;
+        write_private(&dir.join(format!("{stem}.key")), &key.serialize_pem())?;
+    }
+    Ok(())
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// A free port on loopback and the socket that keeps it; Gatepost's own (`SO_REUSEPORT`) may join it.
+fn hold_port() -> std::io::Result<(Vec<std::net::TcpListener>, SocketAddr)> {
+    let sockets = relay::listen::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1)?;
+    let address = sockets.first().ok_or(std::io::ErrorKind::AddrNotAvailable)?.local_addr()?;
+    Ok((sockets, address))
+}
+
+/// The demo's rows name addresses, so nobody needs to be asked about names.
+struct NoNames;
+
+impl Resolve for NoNames {
+    fn addresses<'a>(&'a self, name: &'a str) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Failure>> + Send + 'a>> {
+        let detail = format!("the demo asks no name server, not even about {name:?}: give the row a hostip");
+        Box::pin(std::future::ready(Err(Failure::new(Side::Users, Kind::Dns, detail))))
+    }
+}
+
+/// A directory that only we may look into, gone when dropped.
+struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    fn new() -> std::io::Result<PrivateDir> {
+        let name: String = random().iter().map(|octet| format!("{octet:02x}")).collect();
+        // Absolute, because it is told to people who are elsewhere.
+        let path = std::path::absolute(std::env::temp_dir())?.join(format!("gatepost-demo-{name}"));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e} (TMPDIR says where)", path.display())))?;
+        Ok(PrivateDir(path))
+    }
+}
+
+impl Drop for PrivateDir {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn random() -> [u8; 8] {
+    let mut octets = [0; 8];
+    // The kernel's generator cannot fail once it is seeded; a name that is taken is an error of its own.
+    let _ = rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty());
+    octets
+}

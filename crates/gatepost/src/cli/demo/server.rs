@@ -1,0 +1,316 @@
+//! The demo's two little mail servers: what stands behind Gatepost in the demo, and tells what arrives there.
+//!
+//! Before the login it is [`wire`]'s own IMAP front, which believes whoever calls (`trusted`): the demo's servers listen on
+//! loopback and have nothing to hide. Behind the login it is a [`Mailbox`]. Each server [tells](Report) what it is told, who
+//! signs in, and, where asked to, every line of the conversation without passwords.
+//!
+//! Bounds: [`CONNECTIONS_MAX`] connections, the caps of both machines, [`LOGIN_TIMEOUT`] and [`IDLE_TIMEOUT`], three wrong
+//! passwords. An answer is sent before the next command is looked at.
+
+use super::letters::Letter;
+use super::mailbox::{self, Mailbox, Turn};
+use super::tape::Tape;
+use bytes::BytesMut;
+use relay::conn::Conn;
+use relay::listen::{AcceptStats, Doorway};
+use relay::tls::acceptor::Acceptor;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use wire::imap::Caps;
+use wire::imap::front::Front;
+use wire::login::{Front as _, Login, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use wire::machine::{Machine, Step};
+use wire::origin::OriginUpdate;
+
+/// The most connections of one server; further ones are closed at once.
+const CONNECTIONS_MAX: usize = 64;
+/// Wrong passwords of one connection.
+const WRONG_MAX: u32 = 3;
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// RFC 3501 section 5.4: at least 30 minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const READ: usize = 4096;
+
+/// One of the demo's mail servers.
+pub struct MailServer {
+    /// Its name.
+    pub name: &'static str,
+    /// The name of the one mailbox.
+    pub mailbox: &'static str,
+    /// The password that opens it; where there is none, only the master user can.
+    pub password: Option<&'static str>,
+    /// Who may sign in for the user, if anybody: name and password.
+    pub master: Option<(&'static str, &'static str)>,
+    /// Where given, STARTTLS is offered, and no password is taken without it.
+    pub tls: Option<Acceptor>,
+    /// What lies in the mailbox.
+    pub letters: Arc<[Letter]>,
+    /// Every line of each conversation is told as well.
+    pub verbatim: bool,
+    /// Who is told what happens. Called before the answer is sent, so whoever has seen the answer can rely on having heard.
+    pub tell: Box<dyn Fn(Report) + Send + Sync>,
+}
+
+/// Something that happened at a server.
+#[derive(Debug)]
+pub struct Report {
+    /// The server's name.
+    pub server: &'static str,
+    /// Who has connected: Gatepost, if nobody goes behind its back.
+    pub from: SocketAddr,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// Somebody connected.
+    Connected,
+    /// TLS is in place: version and cipher.
+    Secured(String),
+    /// The server was told who is calling.
+    Told {
+        /// What it was told.
+        who: Box<OriginUpdate>,
+        /// Nobody could listen.
+        protected: bool,
+    },
+    /// Somebody signed in.
+    Login {
+        /// Whose mailbox.
+        user: String,
+        /// Who signed in for the user.
+        master: Option<String>,
+        /// The command and the mechanism.
+        by: &'static str,
+        /// Somebody told who is calling.
+        introduced: bool,
+    },
+    /// Somebody did not get in.
+    Refused {
+        /// The name that was said.
+        user: String,
+    },
+    /// A line from the client; only where `verbatim`.
+    Heard(String),
+    /// A line to the client; only where `verbatim`.
+    Answered(String),
+    /// The connection is over.
+    Left,
+}
+
+/// A bound server that nobody has been let into yet.
+pub struct Bound {
+    /// Where it listens.
+    pub address: SocketAddr,
+    doorway: Doorway,
+}
+
+/// Binds a free port on loopback.
+///
+/// # Errors
+/// What the kernel said.
+pub fn bind() -> io::Result<Bound> {
+    let sockets = relay::listen::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1)?;
+    let socket = sockets.into_iter().next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(Bound { address: socket.local_addr()?, doorway: Doorway::new(socket)? })
+}
+
+impl MailServer {
+    /// Serves for as long as it is polled.
+    pub async fn serve(self: Arc<Self>, mut bound: Bound) {
+        let stats = AcceptStats::default();
+        let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let (stream, from) = bound.doorway.accept(&stats).await;
+            let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else { continue };
+            let Ok(conn) = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)) else { continue };
+            let server = Arc::clone(&self);
+            tokio::spawn(async move {
+                let mut visit = Visit { server: &server, from, conn: Some(conn), tape: Tape::default(), introduced: false };
+                visit.tell(What::Connected);
+                // How a connection ends is of no interest here, as long as it does.
+                let _ = visit.run().await;
+                if let Some(mut conn) = visit.conn.take() {
+                    conn.shutdown().await;
+                }
+                visit.tell(What::Left);
+                drop(seat);
+            });
+        }
+    }
+
+    /// The user whose mailbox it is to be, and the master user if one signed in.
+    fn let_in(&self, login: &Login) -> Option<(String, Option<String>)> {
+        let is_right = |(name, password): (&str, &str)| {
+            let right = password.as_bytes().ct_eq(login.password.expose());
+            login.user == name && bool::from(right)
+        };
+        match &login.authzid {
+            None => self.password.is_some_and(|password| is_right((self.mailbox, password))).then(|| (login.user.clone(), None)),
+            Some(user) => {
+                (user == self.mailbox && self.master.is_some_and(is_right)).then(|| (user.clone(), Some(login.user.clone())))
+            }
+        }
+    }
+
+    fn terms(&self, protected: bool) -> Terms {
+        Terms {
+            protected,
+            starttls: !protected && self.tls.is_some(),
+            password_allowed: protected || self.tls.is_none(),
+            trusted: true,
+            capability: "IDLE UNSELECT".to_owned(),
+            greeting: format!("Gatepost demo server {} ready.", self.name),
+            server_id: vec![("name".to_owned(), format!("Gatepost demo server {}", self.name))],
+            retain_client_id: false,
+        }
+    }
+}
+
+/// One connection.
+struct Visit<'a> {
+    server: &'a MailServer,
+    from: SocketAddr,
+    /// Taken out only while TLS is being set up; gone when that failed.
+    conn: Option<Conn>,
+    tape: Tape,
+    introduced: bool,
+}
+
+impl Visit<'_> {
+    fn tell(&self, what: What) {
+        (self.server.tell)(Report { server: self.server.name, from: self.from, what });
+    }
+
+    async fn run(&mut self) -> io::Result<()> {
+        let mut input = BytesMut::new();
+        if self.sign_in(&mut input).await? { self.read_mail(&mut input).await } else { Ok(()) }
+    }
+
+    /// The conversation before the login. False: it ended without one.
+    async fn sign_in(&mut self, input: &mut BytesMut) -> io::Result<bool> {
+        let deadline = Instant::now() + LOGIN_TIMEOUT;
+        let mut front = Front::new(self.server.terms(false), Caps::default());
+        let mut out = BytesMut::new();
+        let mut wrong = 0;
+        let mut protected = false;
+        front.greet(&mut out);
+        loop {
+            let step = match front.step(input, &mut out) {
+                Ok(step) => step,
+                Err(_) => return self.send(&mut out, deadline).await.map(|()| false),
+            };
+            match step {
+                Step::NeedInput => {
+                    self.send(&mut out, deadline).await?;
+                    if !self.read(input, deadline).await? {
+                        return Ok(false);
+                    }
+                }
+                Step::Event(LoginEvent::Said(who)) => {
+                    self.introduced = true;
+                    self.tell(What::Told { who: Box::new(who), protected });
+                }
+                Step::Event(LoginEvent::Secure) => {
+                    self.send(&mut out, deadline).await?;
+                    let (Some(conn), Some(tls)) = (self.conn.take(), &self.server.tls) else { return Ok(false) };
+                    // Bytes behind STARTTLS are refused in there.
+                    let secured = timeout_at(deadline, tls.accept(conn, input)).await?;
+                    let (conn, facts) = secured.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+                    self.conn = Some(conn);
+                    self.tell(What::Secured(format!("{} {}", facts.version, facts.cipher)));
+                    protected = true;
+                    front.secured(self.server.terms(true));
+                }
+                Step::Event(LoginEvent::Login(login)) => {
+                    if let Some((user, master)) = self.server.let_in(&login) {
+                        let by = match login.mechanism {
+                            Mechanism::Command => "LOGIN",
+                            Mechanism::Plain => "AUTHENTICATE PLAIN",
+                            Mechanism::Login => "AUTHENTICATE LOGIN",
+                        };
+                        self.tell(What::Login { user, master, by, introduced: self.introduced });
+                        let text = format!("You are in, this is {}.", self.server.name);
+                        let capability = Some(mailbox::CAPABILITY.to_owned());
+                        front.welcome(&Welcome { text, capability, aside: Vec::new() }, &mut out);
+                        self.send(&mut out, deadline).await?;
+                        return Ok(true);
+                    }
+                    self.tell(What::Refused { user: login.user });
+                    front.refuse(&Refusal::WrongCredentials, &mut out);
+                    wrong += 1;
+                }
+                Step::Event(LoginEvent::Unspeakable { user, .. }) => {
+                    self.tell(What::Refused { user });
+                    front.refuse(&Refusal::WrongCredentials, &mut out);
+                    wrong += 1;
+                }
+                // The demo's own connections are on loopback, where its servers take passwords in clear.
+                Step::Event(LoginEvent::InClear { .. }) => {}
+                Step::Event(LoginEvent::Bye) => return self.send(&mut out, deadline).await.map(|()| false),
+            }
+            if wrong >= WRONG_MAX {
+                front.goodbye(wire::login::Goodbye::TooManyFailures, &mut out);
+                return self.send(&mut out, deadline).await.map(|()| false);
+            }
+        }
+    }
+
+    async fn read_mail(&mut self, input: &mut BytesMut) -> io::Result<()> {
+        let mut mailbox = Mailbox::new(self.server.name, Arc::clone(&self.server.letters));
+        let mut out = BytesMut::new();
+        loop {
+            let step = mailbox.step(input, &mut out);
+            let deadline = Instant::now() + IDLE_TIMEOUT;
+            self.send(&mut out, deadline).await?;
+            match step {
+                Ok(Step::NeedInput) => {
+                    if !self.read(input, deadline).await? {
+                        return Ok(());
+                    }
+                }
+                Ok(Step::Event(Turn::Answered)) => {}
+                Ok(Step::Event(Turn::Bye)) | Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// False: the peer has gone.
+    async fn read(&mut self, input: &mut BytesMut, deadline: Instant) -> io::Result<bool> {
+        let conn = self.conn.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let before = input.len();
+        let count = timeout_at(deadline, conn.read(input, READ)).await??;
+        if self.server.verbatim {
+            for line in self.tape.client(input.get(before..).unwrap_or_default()) {
+                self.tell(What::Heard(line));
+            }
+        }
+        Ok(count > 0)
+    }
+
+    async fn send(&mut self, out: &mut BytesMut, deadline: Instant) -> io::Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        if self.server.verbatim {
+            for line in self.tape.server(out) {
+                self.tell(What::Answered(line));
+            }
+        }
+        let conn = self.conn.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        timeout_at(deadline, conn.write_all(out)).await??;
+        out.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

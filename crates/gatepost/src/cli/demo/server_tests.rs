@@ -1,0 +1,123 @@
+use super::super::letters;
+use super::*;
+use std::sync::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use wire::secret::Secret;
+
+fn server(password: Option<&'static str>, tell: impl Fn(Report) + Send + Sync + 'static) -> MailServer {
+    MailServer {
+        name: "east",
+        mailbox: "alice",
+        password,
+        master: Some(("gatepost", "m")),
+        tls: None,
+        letters: letters::of_east().into(),
+        verbatim: true,
+        tell: Box::new(tell),
+    }
+}
+
+#[test]
+fn only_the_right_password_opens_the_mailbox() {
+    let try_it = |own: Option<&'static str>, user: &str, authzid: Option<&str>, password: &str| {
+        let password = Secret::new(password.as_bytes().to_vec());
+        let authzid = authzid.map(str::to_owned);
+        server(own, drop).let_in(&Login { user: user.to_owned(), authzid, password, mechanism: Mechanism::Plain })
+    };
+    assert_eq!(try_it(Some("pw"), "alice", None, "pw"), Some(("alice".to_owned(), None)));
+    assert_eq!(try_it(None, "gatepost", Some("alice"), "m"), Some(("alice".to_owned(), Some("gatepost".to_owned()))));
+    for (own, user, authzid, password) in [
+        (Some("pw"), "alice", None, "p"),
+        (Some("pw"), "alice", None, ""),
+        (Some("pw"), "bob", None, "pw"),
+        (Some("pw"), "gatepost", None, "m"),
+        (Some("pw"), "gatepost", Some("bob"), "m"),
+        (Some("pw"), "gatepost", Some("alice"), "pw"),
+        (Some("pw"), "alice", Some("alice"), "pw"),
+        (None, "alice", None, ""),
+    ] {
+        assert_eq!(try_it(own, user, authzid, password), None, "{own:?} {user} {authzid:?} {password}");
+    }
+}
+
+fn on_a_server(test: impl AsyncFnOnce(SocketAddr, Arc<Mutex<Vec<Report>>>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let reports: Arc<Mutex<Vec<Report>>> = Arc::default();
+        let heard = Arc::clone(&reports);
+        let bound = bind().unwrap();
+        let address = bound.address;
+        let server = Arc::new(server(Some("pw"), move |report| heard.lock().unwrap().push(report)));
+        tokio::select! {
+            () = server.serve(bound) => unreachable!("it serves for ever"),
+            () = test(address, reports) => {}
+        }
+    });
+}
+
+/// Says something and reads until the server hangs up.
+async fn all_it_says(to: SocketAddr, said: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(said).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn it_tells_what_it_was_told_before_it_answers() {
+    on_a_server(async |address, reports| {
+        let said = b"a ID (\"x-originating-ip\" \"192.0.2.7\" \"x-originating-port\" \"5\" \"x-proxy-ttl\" \"4\")\r\n\
+                     b LOGIN alice pw\r\nc SELECT INBOX\r\nd LOGOUT\r\n";
+        let answer = all_it_says(address, said).await;
+        assert!(answer.contains("\r\nc OK [READ-ONLY] ") && answer.ends_with("\r\nd OK That was all.\r\n"), "{answer}");
+        let reports = std::mem::take(&mut *reports.lock().unwrap());
+        let told = reports.iter().find_map(|r| if let What::Told { who, .. } = &r.what { Some(who) } else { None }).unwrap();
+        assert_eq!((told.client_ip, told.client_port), (Some("192.0.2.7".parse().unwrap()), Some(5)));
+        let login = reports.iter().position(|r| matches!(&r.what, What::Login { user, introduced: true, .. } if user == "alice"));
+        let answered = reports.iter().position(|r| matches!(&r.what, What::Answered(line) if line.starts_with("b OK ")));
+        assert!(login.is_some() && login < answered, "{reports:?}");
+        assert!(!format!("{reports:?}").contains("alice pw"), "{reports:?}");
+    });
+}
+
+#[test]
+fn guessing_junk_and_hurry_end_one_connection() {
+    on_a_server(async |address, _| {
+        let answer = all_it_says(address, &b"a LOGIN alice x\r\n".repeat(10)).await;
+        assert_eq!(answer.matches("a NO [AUTHENTICATIONFAILED] ").count(), 3, "{answer}");
+        assert!(answer.ends_with("* BYE Too many failed logins.\r\n"), "{answer}");
+        for junk in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00", &[0xff; 20_000], &b"x\r\n".repeat(50)] {
+            let answer = all_it_says(address, junk).await;
+            assert!(!answer.contains(" OK You are in"), "{answer}");
+        }
+        let answer = all_it_says(address, b"a LOGIN alice pw\r\nb LOGOUT\r\n").await;
+        assert!(answer.contains("a OK [CAPABILITY "), "the next one is served: {answer}");
+    });
+}
+
+#[test]
+fn more_connections_than_it_has_seats_for_are_closed() {
+    on_a_server(async |address, _| {
+        let mut greeted = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            assert!(stream.read_u8().await.is_ok_and(|octet| octet == b'*'));
+            greeted.push(stream);
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(stream.read_u8().await.is_err(), "one too many");
+        drop(greeted);
+        let answer = async { all_it_says(address, b"a LOGOUT\r\n").await };
+        // The seats are free once the server has seen the others go.
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            if stream.read_u8().await.is_ok() {
+                break;
+            }
+        }
+        assert!(answer.await.contains("a OK "));
+    });
+}

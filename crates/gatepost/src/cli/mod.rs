@@ -1,0 +1,122 @@
+//! The command line: `gatepost VERB`, one file per verb.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 69 unreachable, 78 bad configuration.
+
+// The one room that talks to a person on a terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod check;
+mod demo;
+mod reload;
+mod run;
+mod show;
+mod version;
+
+use crate::config::{Catalog, Loaded, Problems};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Failed.
+const FAILED: u8 = 1;
+/// Done, with warnings.
+const WARNINGS: u8 = 3;
+/// Nobody answers at the control socket.
+const UNREACHABLE: u8 = 69;
+/// Bad configuration, as sysexits(3) EX_CONFIG.
+const BAD_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(
+    name = "gatepost",
+    version,
+    about = "The mail edge: finds each user's mail server, says who is calling, and gets out of the way"
+)]
+#[command(disable_version_flag = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The same as `check`
+    #[arg(short = 't', conflicts_with = "show_effective")]
+    test: bool,
+    /// The same as `show --effective`
+    #[arg(short = 'T', id = "show_effective")]
+    show: bool,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Args, Clone)]
+struct File {
+    /// The configuration file; conf.d/*.toml beside it is read too
+    #[arg(short, long, value_name = "FILE", global = true, default_value = "/etc/gatepost/gatepost.toml")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve, in the foreground
+    Run(run::Run),
+    /// Try Gatepost out: starts two small mail servers, a user database and Gatepost on free loopback ports
+    Demo(demo::Demo),
+    /// Check the configuration and say everything that is wrong with it
+    Check,
+    /// Show the configuration
+    Show(show::Show),
+    /// Tell the running Gatepost to read its configuration anew, without touching a session
+    Reload,
+    /// Say which version this is
+    Version,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    raise_descriptors();
+    match cli.verb {
+        Some(Verb::Run(run)) => run.go(&cli.file.config),
+        Some(Verb::Demo(demo)) => demo.go(),
+        Some(Verb::Check) => check::go(&cli.file.config),
+        Some(Verb::Show(show)) => show.go(&cli.file.config),
+        Some(Verb::Reload) => reload::go(&cli.file.config),
+        Some(Verb::Version) => version::go(),
+        None if cli.test => check::go(&cli.file.config),
+        None if cli.show => show::effective(&cli.file.config),
+        None => {
+            let _ = Cli::command().print_help();
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// As many descriptors as the system lets us have: the limits of `[limits]` follow from it.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// What the configuration may name: the rows of the tables.
+fn catalog() -> Catalog {
+    Catalog {
+        protocols: &crate::protocol::NAMES,
+        drivers: &crate::users::NAMES,
+        later_protocols: &["pop3", "pop3s", "managesieve", "submission", "submissions", "lmtp", "smtp"],
+        later_drivers: &["mysql", "pgsql", "ldap", "oauth2", "auth_http", "http", "dovecot", "popmap", "popmap-regex"],
+    }
+}
+
+/// Loads the configuration, or says all that is wrong with it.
+fn load(path: &std::path::Path) -> Result<Loaded, ExitCode> {
+    match crate::config::load(path, &catalog()) {
+        Ok(loaded) => Ok(loaded),
+        Err(problems) => {
+            tell(&problems);
+            Err(ExitCode::from(BAD_CONFIG))
+        }
+    }
+}
+
+fn tell(problems: &Problems) {
+    eprintln!("{problems}");
+}

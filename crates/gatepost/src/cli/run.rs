@@ -1,0 +1,334 @@
+//! `gatepost run`: serve in the foreground.
+//!
+//! SIGHUP reloads, SIGTERM and SIGINT drain (a second one ends at once).
+
+use super::{BAD_CONFIG, FAILED};
+use crate::config::meant::Meant;
+use crate::journal::{Journal, Level};
+use crate::login::house::Live;
+use crate::resolve::SystemDns;
+use crate::server::{self, Server};
+use clap::Args;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+/// How often certificates are looked at for changes.
+const CERTIFICATES: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub struct Run {
+    /// Write the bound addresses to this file once all of them listen: a line each, `protocol tls address`
+    #[arg(long, value_name = "FILE")]
+    ports_file: Option<PathBuf>,
+}
+
+impl Run {
+    /// Serves until told to stop.
+    pub fn go(&self, config: &Path) -> ExitCode {
+        let loaded = match super::load(config) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        for warning in &loaded.warnings {
+            eprintln!("{warning}");
+        }
+        match self.serve(config, loaded.meant) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Stop::Config(problems)) => {
+                for problem in problems {
+                    eprintln!("{problem}");
+                }
+                ExitCode::from(BAD_CONFIG)
+            }
+            Err(Stop::Failed(problem)) => {
+                eprintln!("gatepost: {problem}");
+                ExitCode::from(FAILED)
+            }
+        }
+    }
+
+    fn serve(&self, config: &Path, meant: Meant) -> Result<(), Stop> {
+        // Before the first other thread: rights are a thread's own, and threads inherit them.
+        let mut early = Early::bind(&meant)?;
+        become_user(meant.server.user.as_deref(), &mut early.remarks)?;
+        no_core_dumps();
+        // Gives memory back while nothing happens. Without it that waits for the next session.
+        let _ = tikv_jemalloc_ctl::background_thread::write(true);
+
+        let log = &meant.log;
+        let journal = Journal::open(log.format, log.level, log.file.as_deref()).map_err(|e| {
+            let file = log.file.as_deref().map_or_else(|| "standard error".to_owned(), |file| file.display().to_string());
+            Stop::Failed(format!("log.file {file}: {e}"))
+        })?;
+        for text in &early.remarks {
+            journal.say(Level::Warning, "start", text);
+        }
+        panics_to(&journal);
+        let ports = early.bound.iter().map(|b| b.address.port()).collect();
+        let patience = meant.limits.drain;
+        let live = Live::build(meant, ports, &server::warn_to(&journal)).map_err(Stop::Config)?;
+        let resolver = SystemDns::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let server = Server::start(live, early.bound, journal.clone(), Box::new(resolver))?;
+            if let Some(file) = &self.ports_file {
+                write_ports(file, &server).map_err(|e| Stop::Failed(format!("{}: {e}", file.display())))?;
+            }
+            let control = match early.control {
+                Some(listener) => Some(UnixListener::from_std(listener)?),
+                None => None,
+            };
+            supervise(config, server, control, journal, patience).await
+        })
+    }
+}
+
+enum Stop {
+    Config(Vec<String>),
+    Failed(String),
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Self {
+        Stop::Failed(e.to_string())
+    }
+}
+
+/// What is opened with the rights of the start.
+struct Early {
+    bound: Vec<server::Bound>,
+    control: Option<std::os::unix::net::UnixListener>,
+    remarks: Vec<String>,
+}
+
+impl Early {
+    fn bind(meant: &Meant) -> Result<Early, Stop> {
+        let mut remarks = Vec::new();
+        let control = match control_socket(&meant.server.control) {
+            Ok(listener) => Some(listener),
+            // Two processes share a port without an error (SO_REUSEPORT), and every other login would go to the wrong one.
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                let path = meant.server.control.display();
+                return Err(Stop::Failed(format!(
+                    "server.control {path}: {e}; stop it, or give this one another server.control"
+                )));
+            }
+            Err(e) => {
+                let path = meant.server.control.display();
+                remarks.push(format!("server.control {path}: {e}; gatepost reload cannot be used, SIGHUP can"));
+                None
+            }
+        };
+        let bound = server::bind(meant, &mut |text| remarks.push(text)).map_err(Stop::Failed)?;
+        Ok(Early { bound, control, remarks })
+    }
+}
+
+/// Listens on the control socket; one left behind by a process that is gone makes room.
+fn control_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket is there"));
+        }
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another Gatepost answers there")),
+            // Left behind by a process that is gone.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(e) => return Err(e),
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Becomes the service user where the process was started as root. Users and groups are taken from /etc/passwd and /etc/group.
+fn become_user(user: Option<&str>, remarks: &mut Vec<String>) -> Result<(), Stop> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let Some(user) = user else {
+        remarks.push("runs as root; name an account of its own in server.user".to_owned());
+        return Ok(());
+    };
+    let failed = |e: &dyn std::fmt::Display| Stop::Failed(format!("server.user {user}: {e}"));
+    let passwd = std::fs::read_to_string("/etc/passwd").map_err(|e| failed(&e))?;
+    let ids = passwd.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        (parts.next() == Some(user))
+            .then(|| (parts.nth(1).and_then(|id| id.parse().ok()), parts.next().and_then(|id| id.parse().ok())))
+    });
+    let Some((Some(uid), Some(gid))) = ids else {
+        return Err(failed(&"there is no such user in /etc/passwd"));
+    };
+    if uid == 0 {
+        return Err(failed(&"is root: name an account of its own"));
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let mut also: Vec<rustix::fs::Gid> = groups
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.split(':');
+            let id = parts.nth(2)?.parse().ok()?;
+            parts.next()?.split(',').any(|member| member == user).then(|| rustix::fs::Gid::from_raw(id))
+        })
+        .collect();
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    also.push(gid);
+    rustix::thread::set_thread_groups(&also).map_err(|e| failed(&e))?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| failed(&e))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| failed(&e))?;
+    rustix::thread::set_no_new_privs(true).map_err(|e| failed(&e))?;
+    for task in std::fs::read_dir("/proc/self/task").map_err(|e| failed(&e))?.flatten() {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let root = status.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().any(|id| id == "0"));
+        if root {
+            return Err(failed(&"a thread of this process keeps root's rights"));
+        }
+    }
+    Ok(())
+}
+
+/// A core file would hold passwords.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+/// A panic ends one session; the journal says where it was.
+fn panics_to(journal: &Journal) {
+    let journal = journal.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        journal.say(Level::Error, "panic", &format_args!("a fault of Gatepost ended one task: {panic}"));
+    }));
+}
+
+fn write_ports(file: &Path, server: &Server) -> io::Result<()> {
+    let mut text = String::new();
+    for (protocol, tls, address) in server.listening() {
+        text.push_str(&format!("{protocol} {tls} {address}\n"));
+    }
+    // Whoever waits for the file must never see half of it.
+    let mut fresh = file.as_os_str().to_owned();
+    fresh.push(".new");
+    std::fs::write(&fresh, text)?;
+    std::fs::rename(&fresh, file)
+}
+
+/// Waits for signals and orders.
+async fn supervise(
+    config: &Path,
+    mut server: Server,
+    control: Option<UnixListener>,
+    journal: Journal,
+    mut patience: Duration,
+) -> Result<(), Stop> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut certificates = tokio::time::interval(CERTIFICATES);
+    journal.say(Level::Info, "ready", &format_args!("gatepost {}", env!("CARGO_PKG_VERSION")));
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                // What came of it stands in the journal.
+                let _ = reload(config, &mut server, &journal, &mut patience);
+            }
+            order = next_order(control.as_ref()) => match order {
+                Ok(mut stream) => {
+                    let answer = match timeout(Duration::from_secs(5), read_order(&mut stream)).await {
+                        Ok(Ok(order)) if order == "reload" => match reload(config, &mut server, &journal, &mut patience) {
+                            Ok(remarks) => lines("ok", &remarks),
+                            Err(problems) => lines("error", &problems),
+                        },
+                        Ok(Ok(_)) => lines("error", &["no such order; this version knows reload".to_owned()]),
+                        _ => continue,
+                    };
+                    let _ = timeout(Duration::from_secs(5), stream.write_all(answer.as_bytes())).await;
+                }
+                Err(e) => {
+                    journal.say(Level::Error, "control", &e);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            },
+            _ = certificates.tick() => {
+                server.reread_certificates();
+                server.tell_overload();
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    journal.say(Level::Info, "stopping", &format_args!("{} sessions may go on for {} s", server.sessions(), patience.as_secs()));
+    let hurry = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.drain(patience, hurry).await;
+    Ok(())
+}
+
+fn lines(verdict: &str, more: &[String]) -> String {
+    let mut text = format!("{verdict}\n");
+    for line in more {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+fn reload(config: &Path, server: &mut Server, journal: &Journal, patience: &mut Duration) -> Result<Vec<String>, Vec<String>> {
+    let problems = match crate::config::load(config, &super::catalog()) {
+        Ok(loaded) => {
+            let drain = loaded.meant.limits.drain;
+            match server.reload(loaded.meant) {
+                Ok(mut remarks) => {
+                    remarks.extend(loaded.warnings.iter().map(ToString::to_string));
+                    *patience = drain;
+                    journal.say(Level::Info, "reloaded", &"the new configuration is in force");
+                    for remark in &remarks {
+                        journal.say(Level::Warning, "reload", remark);
+                    }
+                    return Ok(remarks);
+                }
+                Err(problems) => problems,
+            }
+        }
+        Err(problems) => problems.to_string().lines().map(str::to_owned).collect(),
+    };
+    for problem in &problems {
+        journal.say(Level::Error, "reload-refused", problem);
+    }
+    journal.say(Level::Error, "reload-refused", &"the old configuration stays in force");
+    Err(problems)
+}
+
+async fn next_order(control: Option<&UnixListener>) -> io::Result<UnixStream> {
+    match control {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+async fn read_order(stream: &mut UnixStream) -> io::Result<String> {
+    let mut order = Vec::new();
+    let mut byte = [0u8; 64];
+    while !order.contains(&b'\n') && order.len() < 256 {
+        match stream.read(&mut byte).await? {
+            0 => break,
+            n => order.extend_from_slice(byte.get(..n).unwrap_or_default()),
+        }
+    }
+    Ok(String::from_utf8_lossy(&order).trim().to_owned())
+}

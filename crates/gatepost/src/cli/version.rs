@@ -1,0 +1,9 @@
+//! `gatepost version`.
+
+use std::process::ExitCode;
+
+/// Says which version this is.
+pub fn go() -> ExitCode {
+    println!("gatepost {}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,176 @@
+//! What the journal says of one session, from accept to end.
+//!
+//! Kept small: it lives as long as the session does.
+
+use crate::failure::Failure;
+use crate::journal::{Journal, Level, Word};
+use relay::TlsFacts;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use wire::origin::Origin;
+
+/// Who, where and since when.
+pub struct Record {
+    /// The protocol's name.
+    pub protocol: &'static str,
+    /// Session id.
+    pub session: Box<str>,
+    /// The user as the databases know it, once signed in.
+    pub user: Box<str>,
+    /// The client.
+    pub client: SocketAddr,
+    /// Our peer, where a trusted one told us of the client.
+    pub via: Option<SocketAddr>,
+    /// The backend.
+    pub backend: Option<SocketAddr>,
+    /// When the relay began.
+    pub since: Instant,
+}
+
+impl Record {
+    /// A record of a session that has just been accepted.
+    pub fn new(protocol: &'static str, origin: &Origin) -> Record {
+        let mut record = Record {
+            protocol,
+            session: Box::from(""),
+            user: Box::from(""),
+            client: origin.client.0,
+            via: None,
+            backend: None,
+            since: Instant::now(),
+        };
+        record.tell(origin);
+        record
+    }
+
+    /// Takes over what is believed of the caller now.
+    pub fn tell(&mut self, origin: &Origin) {
+        self.session = origin.session.as_str().into();
+        self.client = origin.client.0;
+        self.via = origin.forwarded.then_some(origin.real_client.0);
+    }
+
+    fn write(&self, journal: &Journal, level: Level, event: &str, more: &[(&str, Word<'_>)]) {
+        let mut words: Vec<(&str, Word<'_>)> = Vec::with_capacity(6 + more.len());
+        words.push(("protocol", Word::Text(&self.protocol)));
+        if !self.user.is_empty() {
+            words.push(("user", Word::Text(&self.user)));
+        }
+        words.push(("client", Word::Text(&self.client)));
+        if let Some(via) = &self.via {
+            words.push(("via", Word::Text(via)));
+        }
+        if let Some(backend) = &self.backend {
+            words.push(("backend", Word::Text(backend)));
+        }
+        words.extend_from_slice(more);
+        words.push(("session", Word::Text(&self.session)));
+        journal.line(level, event, &words);
+    }
+
+    /// One user is in.
+    pub fn login(&self, journal: &Journal, in_: &LoginWords<'_>) {
+        let mut words: Vec<(&str, Word<'_>)> = vec![("host", Word::Text(&in_.host))];
+        if in_.destuser != &*self.user {
+            words.push(("destuser", Word::Text(&in_.destuser)));
+        }
+        if let Some(master) = &in_.master {
+            words.push(("master", Word::Text(master)));
+        }
+        words.push(("mechanism", Word::Text(&in_.mechanism)));
+        words.push(("database", Word::Text(&in_.database)));
+        let (client_tls, backend_tls) = (TlsWord(in_.client_tls), TlsWord(in_.backend_tls));
+        words.push(("tls", Word::Text(&client_tls)));
+        words.push(("backend_tls", Word::Text(&backend_tls)));
+        let identity = if in_.introduced { "told" } else { "not-told" };
+        words.push(("identity", Word::Text(&identity)));
+        if in_.retries > 0 {
+            words.push(("retries", Word::Number(u64::from(in_.retries))));
+        }
+        words.push(("took", Word::Seconds(in_.took)));
+        self.write(journal, Level::Info, "login", &words);
+    }
+
+    /// A login that failed.
+    pub fn refused(&self, journal: &Journal, user: &str, mechanism: &str, failure: &Failure, took: Duration) {
+        let (_, level) = failure.refusal();
+        let (side, reason) = (failure.side.word(), failure.kind.word());
+        let mut words: Vec<(&str, Word<'_>)> = Vec::new();
+        if self.user.is_empty() {
+            words.push(("user", Word::Text(&user)));
+        }
+        words.push(("mechanism", Word::Text(&mechanism)));
+        words.push(("reason", Word::Text(&reason)));
+        words.push(("side", Word::Text(&side)));
+        words.push(("took", Word::Seconds(took)));
+        words.push(("text", Word::Text(&failure.detail)));
+        self.write(journal, level, "refused", &words);
+    }
+
+    /// A login that was refused because a password may not be said in clear.
+    pub fn in_clear(&self, journal: &Journal, exposed: bool) {
+        let text = if exposed { "a password was said in clear" } else { "a login was tried in clear" };
+        let words = [("reason", Word::Text(&"privacy-required")), ("side", Word::Text(&"client")), ("text", Word::Text(&text))];
+        self.write(journal, Level::Info, "refused", &words);
+    }
+
+    /// A connection that ended without a login.
+    pub fn left(&self, journal: &Journal, level: Level, reason: &str, text: &dyn Display) {
+        self.write(journal, level, "disconnect", &[("reason", Word::Text(&reason)), ("text", Word::Text(text))]);
+    }
+
+    /// A session that ended.
+    pub fn end(&self, journal: &Journal, by: &str, reason: &dyn Display, to_backend: u64, to_client: u64) {
+        let words = [
+            ("by", Word::Text(&by)),
+            ("reason", Word::Text(reason)),
+            ("in", Word::Number(to_backend)),
+            ("out", Word::Number(to_client)),
+            ("lasted", Word::Seconds(self.since.elapsed())),
+        ];
+        self.write(journal, Level::Info, "end", &words);
+    }
+
+    /// A remark on the way.
+    pub fn note(&self, journal: &Journal, level: Level, event: &str, text: &dyn Display) {
+        if journal.wants(level) {
+            self.write(journal, level, event, &[("text", Word::Text(text))]);
+        }
+    }
+}
+
+/// The words of a login line.
+pub struct LoginWords<'a> {
+    /// The route's host.
+    pub host: &'a str,
+    /// The name the backend was given.
+    pub destuser: &'a str,
+    /// Who signed in for the user.
+    pub master: Option<&'a str>,
+    /// How the client showed who it is.
+    pub mechanism: &'a str,
+    /// The database that gave the route.
+    pub database: &'a str,
+    /// TLS with the client.
+    pub client_tls: Option<&'a TlsFacts>,
+    /// TLS with the backend.
+    pub backend_tls: Option<&'a TlsFacts>,
+    /// The backend was told who is calling.
+    pub introduced: bool,
+    /// Tries beyond the first.
+    pub retries: u32,
+    /// From the client's login to its answer.
+    pub took: Duration,
+}
+
+struct TlsWord<'a>(Option<&'a TlsFacts>);
+
+impl Display for TlsWord<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            None => f.write_str("none"),
+            Some(facts) => write!(f, "{}:{}{}", facts.version, facts.cipher, if facts.resumed { ":resumed" } else { "" }),
+        }
+    }
+}

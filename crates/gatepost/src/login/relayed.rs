@@ -1,0 +1,72 @@
+//! The hours after a login: opaque bytes between a client and its backend.
+//!
+//! What is held here is held for as long as the session lasts, so it is little.
+
+use super::guard::Entered;
+use super::house::House;
+use super::record::Record;
+use crate::protocol::Protocol;
+use relay::clock::{Clock, EndOrder};
+use relay::conn::Conn;
+use relay::pump::{Early, Ended, EndedBy, Reason, pump};
+use std::time::Duration;
+use tokio::time::timeout;
+use wire::login::Goodbye;
+
+/// Time for the last words to a client that we leave.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What remains of a dialogue that went well.
+pub struct SignedIn {
+    /// The client.
+    pub client: Conn,
+    /// The backend.
+    pub backend: Conn,
+    /// What both have said already.
+    pub early: Early,
+    /// For the journal.
+    pub record: Box<Record>,
+    /// How long nothing may move.
+    pub idle: Duration,
+    /// The user's place among its sessions, until the end.
+    pub entered: Option<Entered>,
+}
+
+impl SignedIn {
+    /// Moves bytes until one side ends it, says goodbye where that cannot break the stream, and writes the end down.
+    pub async fn relay(self, protocol: &'static Protocol, house: &House, clock: &Clock) {
+        let SignedIn { mut client, mut backend, early, record, idle, entered } = self;
+        let slot = clock.slot(idle);
+        house.roll.enter(&slot);
+        let mut position = (protocol.position)();
+        let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
+        let mut whole = ended.side != EndedBy::Backend || ended.reason == Reason::Closed;
+        if ended.client_writable && position.is_safe() {
+            let goodbye = match ended.side {
+                EndedBy::Client => None,
+                EndedBy::Backend => Some(Goodbye::BackendLost),
+                EndedBy::Us(EndOrder::Idle) => Some(Goodbye::Idle),
+                EndedBy::Us(EndOrder::Kicked) => Some(Goodbye::Kicked),
+                EndedBy::Us(EndOrder::ShuttingDown) => Some(Goodbye::ShuttingDown),
+            };
+            if let Some(why) = goodbye {
+                let _ = timeout(LAST_WORDS, client.write_all((protocol.goodbye)(why))).await;
+                whole = true;
+            }
+        }
+        let _ = timeout(LAST_WORDS, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
+        journal_end(house, &record, &ended);
+        drop(entered);
+    }
+}
+
+fn journal_end(house: &House, record: &Record, ended: &Ended) {
+    let by = match ended.side {
+        EndedBy::Client => "client",
+        EndedBy::Backend => "backend",
+        EndedBy::Us(EndOrder::Idle) => "gatepost-idle",
+        EndedBy::Us(EndOrder::Kicked) => "gatepost-kicked",
+        EndedBy::Us(EndOrder::ShuttingDown) => "gatepost-shutting-down",
+    };
+    record.end(&house.journal, by, &ended.reason, ended.to_backend, ended.to_client);
+}

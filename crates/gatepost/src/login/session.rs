@@ -1,0 +1,502 @@
+//! One session of the login way, read from top to bottom: accept, dialogue, relay, end.
+//!
+//! The *dialogue* lasts seconds and may be comfortable: buffers, a front, TLS handshakes, lookups. It is a future of its own
+//! and gone, with all it held, before the *relay* begins, which lasts for hours and must be small.
+
+use super::auth::{self, Admitted, Caller};
+use super::guard::Knock;
+use super::house::{Door, House, Live, Phase, Seat};
+use super::record::{LoginWords, Record};
+use super::relayed::{LAST_WORDS, SignedIn};
+use crate::config::meant::{CleartextAuth, ListenTls};
+use crate::failure::Failure;
+use crate::journal::Level;
+use crate::protocol::Settings;
+use bytes::BytesMut;
+use relay::clock::Clock;
+use relay::conn::Conn;
+use relay::pump::Early;
+use relay::{TlsErrorKind, TlsFacts};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
+use wire::login::{Front, Goodbye, Login, LoginEvent, Refusal, Terms};
+use wire::machine::Step;
+use wire::origin::trust::TrustedPeer;
+use wire::origin::{Origin, SessionId, Transport};
+
+/// What one read from a client may bring during the dialogue.
+const READ: usize = 4096;
+/// What a client may send ahead while its login is being looked at.
+const AHEAD: usize = 16 * 1024;
+/// How often a waiting client hears from us.
+const STILL_HERE: Duration = Duration::from_secs(25);
+/// How often a silent stranger's patience is looked at.
+const STRESS_LOOK: Duration = Duration::from_secs(2);
+/// The time for signing in, and the bad commands allowed, while strangers hold most of the seats.
+const STRESSED: (Duration, u32) = (Duration::from_secs(10), 1);
+
+/// Serves one accepted connection to its end.
+pub async fn serve(stream: TcpStream, door: Arc<Door>, house: Arc<House>, clock: Clock, knock: Knock, mut seat: Seat) {
+    // Boxed, so that the task does not keep room for the dialogue during the hours of the relay.
+    let signed_in = Box::pin(dialogue(stream, &door, &house, knock)).await;
+    if let Some(signed_in) = signed_in {
+        seat.signed_in();
+        signed_in.relay(door.protocol, &house, &clock).await;
+    }
+}
+
+async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -> Option<SignedIn> {
+    // A client that is gone before we look is not worth a line: floods would fill the log.
+    let conn = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)).ok()?;
+    let live = house.live.load_full();
+    let limits = &live.meant.limits;
+    let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), new_session_id());
+    let stressed = house.seats.stressed();
+    let patience = if stressed { limits.login_timeout.min(STRESSED.0) } else { limits.login_timeout };
+    let mut talk = Talk {
+        record: Record::new(door.protocol.name, &origin),
+        trust: live.trusted.admit(conn.peer_addr().ip()),
+        conn: Some(conn),
+        knock: Some(knock),
+        door,
+        house,
+        live: &live,
+        born: origin.clone(),
+        origin,
+        tls: None,
+        said_in_clear: false,
+        stressed,
+    };
+    talk.run(Instant::now() + patience).await
+}
+
+/// The state of a dialogue.
+struct Talk<'a> {
+    /// Taken out only while TLS is being set up; gone when that failed.
+    conn: Option<Conn>,
+    /// The place among the connections of one network that have not signed in.
+    knock: Option<Knock>,
+    door: &'a Door,
+    house: &'a House,
+    live: &'a Live,
+    /// What the socket told.
+    born: Origin,
+    /// What is believed now.
+    origin: Origin,
+    trust: Option<TrustedPeer>,
+    record: Record,
+    tls: Option<TlsFacts>,
+    /// A trusted peer said in clear who is calling.
+    said_in_clear: bool,
+    stressed: bool,
+}
+
+impl Talk<'_> {
+    async fn run(&mut self, mut deadline: Instant) -> Option<SignedIn> {
+        let mut phase = self.house.phase.clone();
+        let mut input = BytesMut::new();
+        let mut out = BytesMut::new();
+        if self.door.tls == ListenTls::Implicit {
+            self.secure(&input, deadline).await?;
+        }
+        let settings = (self.door.protocol.settings)(&self.live.meant);
+        let mut limits = self.live.meant.limits.clone();
+        if self.stressed {
+            limits.bad_commands = STRESSED.1;
+        }
+        let mut front = (self.door.protocol.front)(self.terms(&settings), &limits);
+        let mut failed_logins = 0;
+        let mut told_in_clear = false;
+        let accepted = Instant::now();
+        front.greet(&mut out);
+        loop {
+            let step = match front.step(&mut input, &mut out) {
+                Ok(step) => step,
+                Err(fault) => {
+                    self.record.left(&self.house.journal, Level::Info, fault.rule, &fault.detail);
+                    self.last_words(&out).await;
+                    return None;
+                }
+            };
+            self.send(&mut out, deadline, front.state()).await?;
+            match step {
+                Step::NeedInput => {
+                    let conn = self.conn.as_mut()?;
+                    let look = Instant::now() + STRESS_LOOK;
+                    let read = tokio::select! {
+                        read = timeout_at(deadline.min(look), conn.read(&mut input, READ)) => Some(read),
+                        () = closing(&mut phase) => None,
+                    };
+                    let Some(read) = read else {
+                        self.leave(&mut *front, Goodbye::ShuttingDown, "shutting-down", "the server is going away".into()).await;
+                        return None;
+                    };
+                    match read {
+                        Ok(Ok(0)) => {
+                            let state = front.state();
+                            self.record.left(
+                                &self.house.journal,
+                                Level::Debug,
+                                "closed",
+                                &format_args!("the client left in state {state}"),
+                            );
+                            return None;
+                        }
+                        Ok(Ok(_)) => {}
+                        Ok(Err(e)) => {
+                            let state = front.state();
+                            self.record.left(&self.house.journal, Level::Debug, "lost", &format_args!("{e}, state {state}"));
+                            return None;
+                        }
+                        Err(_) if Instant::now() < deadline => {
+                            // While strangers hold most of the seats, those that are here already lose their patience too.
+                            if self.house.seats.stressed() {
+                                deadline = deadline.min(accepted + STRESSED.0);
+                            }
+                        }
+                        Err(_) => {
+                            let state = front.state();
+                            let text = format!("not signed in within limits.login_timeout, state {state}");
+                            self.leave(&mut *front, Goodbye::LoginTimeout, "login-timeout", text).await;
+                            return None;
+                        }
+                    }
+                }
+                Step::Event(LoginEvent::Said(said)) => {
+                    if let Some(proof) = &self.trust {
+                        if self.tls.is_some() && std::mem::take(&mut self.said_in_clear) {
+                            self.origin = self.born.clone();
+                        }
+                        self.said_in_clear = self.tls.is_none();
+                        self.origin.amend(said, proof);
+                        self.record.tell(&self.origin);
+                        self.record.note(&self.house.journal, Level::Debug, "identity", &"a trusted peer said who is calling");
+                        // From here on its client is the one that counts.
+                        let limit = limits.connections_before_login;
+                        let ours = if self.origin.speaks_for_another() { limit } else { usize::MAX };
+                        self.knock = self.house.guard.knock(self.origin.client.0.ip(), ours);
+                        if self.knock.is_none() {
+                            let text = too_many_knocks(limit);
+                            self.leave(&mut *front, Goodbye::TooManyConnections, "limit", text).await;
+                            return None;
+                        }
+                    }
+                }
+                Step::Event(LoginEvent::Secure) => {
+                    if !input.is_empty() {
+                        let text = "bytes behind STARTTLS, sent in clear: an injection, or a broken client";
+                        self.record.left(&self.house.journal, Level::Warning, "starttls-injection", &text);
+                        return None;
+                    }
+                    if !self.live.meant.trust.identity_before_tls {
+                        self.origin = self.born.clone();
+                        self.record.tell(&self.origin);
+                        front.forget_identity();
+                    }
+                    self.secure(&input, deadline).await?;
+                    front.secured(self.terms(&settings));
+                }
+                Step::Event(LoginEvent::Login(login)) => {
+                    let began = Instant::now();
+                    let failure = match self.sign_in(&login, &mut *front, &mut input).await? {
+                        Ok(admitted) => return self.welcome(&login, admitted, &mut *front, input, began).await,
+                        Err(failure) => failure,
+                    };
+                    let mechanism = login.mechanism.name();
+                    self.record.refused(&self.house.journal, &login.user, mechanism, &failure, began.elapsed());
+                    drop(login);
+                    self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
+                    // The time we made the client wait is ours, not its.
+                    deadline += began.elapsed();
+                }
+                Step::Event(LoginEvent::Unspeakable { user, mechanism, why }) => {
+                    let began = Instant::now();
+                    let failure = Failure::credentials(why);
+                    self.record.refused(&self.house.journal, &user, mechanism.name(), &failure, Duration::ZERO);
+                    self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
+                    deadline += began.elapsed();
+                }
+                Step::Event(LoginEvent::InClear { exposed }) => {
+                    // Once is enough: a client that cannot do TLS tries again and again.
+                    if !std::mem::replace(&mut told_in_clear, true) {
+                        self.record.in_clear(&self.house.journal, exposed);
+                    }
+                }
+                Step::Event(LoginEvent::Bye) => {
+                    self.record.left(&self.house.journal, Level::Debug, "logout", &"the client took its leave before login");
+                    self.last_words(&[]).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// What this connection may be offered.
+    fn terms(&self, settings: &Settings) -> Terms {
+        let secure = self.tls.is_some();
+        let trusted = self.trust.is_some();
+        let cleartext = match self.door.cleartext_auth {
+            CleartextAuth::Never => false,
+            CleartextAuth::Loopback => self.local_client(),
+            CleartextAuth::Trusted => trusted || self.local_client(),
+            CleartextAuth::Always => true,
+        };
+        let capability = settings.capability.clone().unwrap_or_else(|| self.house.learnt.common(self.door.protocol));
+        Terms {
+            protected: secure,
+            starttls: !secure && self.door.tls == ListenTls::StartTls && self.live.acceptor(self.door.protocol).is_some(),
+            password_allowed: secure || cleartext,
+            trusted,
+            capability,
+            greeting: settings.greeting.clone(),
+            server_id: settings.server_id.clone(),
+            retain_client_id: settings.retain_client_id,
+        }
+    }
+
+    /// A trusted peer that speaks for itself is not limited.
+    fn exempt(&self) -> bool {
+        self.trust.is_some() && !self.origin.speaks_for_another()
+    }
+
+    /// The client is a process of this host: the same address on both ends, or a loopback one.
+    fn local_client(&self) -> bool {
+        let (client, own) = (self.origin.real_client.0.ip(), self.origin.real_reached.0.ip());
+        client.is_loopback() || client == own
+    }
+
+    /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.
+    async fn secure(&mut self, input: &BytesMut, deadline: Instant) -> Option<()> {
+        let acceptor = self.live.acceptor(self.door.protocol).map(Arc::clone);
+        let (Some(acceptor), Some(conn)) = (acceptor, self.conn.take()) else {
+            self.record.left(&self.house.journal, Level::Error, "tls", &"no certificate is configured ([tls] certificates)");
+            return None;
+        };
+        let by = deadline.min(Instant::now() + self.live.meant.limits.tls_handshake_timeout);
+        let mut phase = self.house.phase.clone();
+        let shaken = tokio::select! {
+            shaken = timeout_at(by, acceptor.accept(conn, input)) => shaken,
+            () = closing(&mut phase) => {
+                self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its TLS handshake");
+                return None;
+            }
+        };
+        match shaken {
+            Ok(Ok((conn, facts))) => {
+                for origin in [&mut self.born, &mut self.origin] {
+                    // What we see of a peer that named a client is not what that client uses.
+                    if !origin.named {
+                        origin.name.clone_from(&facts.sni);
+                        origin.transport = Some(Transport::Tls);
+                    }
+                }
+                self.conn = Some(conn);
+                self.tls = Some(facts);
+                Some(())
+            }
+            Ok(Err(e)) => {
+                // Health checks and floods connect and leave: not worth a line of everybody's log.
+                let left = matches!(e.kind, TlsErrorKind::Closed | TlsErrorKind::Io);
+                let level = if left { Level::Debug } else { Level::Info };
+                self.record.left(&self.house.journal, level, "tls", &e);
+                None
+            }
+            Err(_) => {
+                self.record.left(&self.house.journal, Level::Info, "tls", &"no handshake within limits.tls_handshake_timeout");
+                None
+            }
+        }
+    }
+
+    /// Sends what the front said, and forgets it: it may answer a password.
+    async fn send(&mut self, out: &mut BytesMut, deadline: Instant, state: &str) -> Option<()> {
+        if out.is_empty() {
+            return Some(());
+        }
+        let sent = match self.conn.as_mut() {
+            Some(conn) => timeout_at(deadline, conn.write_all(out)).await,
+            None => return None,
+        };
+        out.clear();
+        match sent {
+            Ok(Ok(())) => Some(()),
+            Ok(Err(e)) => {
+                self.record.left(&self.house.journal, Level::Debug, "lost", &format_args!("{e}, state {state}"));
+                None
+            }
+            Err(_) => {
+                let text = format_args!("the client does not read, state {state}");
+                self.record.left(&self.house.journal, Level::Info, "login-timeout", &text);
+                None
+            }
+        }
+    }
+
+    /// Looks the login up and signs in at the backend, while keeping an eye on the client. `None`: the client is gone.
+    async fn sign_in(&mut self, login: &Login, front: &mut dyn Front, input: &mut BytesMut) -> Option<Result<Admitted, Failure>> {
+        let client_id = front.client_id().to_vec();
+        let caller = Caller {
+            protocol: self.door.protocol,
+            origin: &self.origin,
+            protected: self.tls.is_some(),
+            exempt: self.exempt(),
+            client_id: &client_id,
+        };
+        let conn = self.conn.as_mut()?;
+        let wait = self.house.guard.delay(self.origin.client.0.ip(), self.live.meant.limits.guesses);
+        let free = caller.exempt;
+        let mut work = pin!(async {
+            if !wait.is_zero() && !free {
+                sleep(wait).await;
+            }
+            auth::sign_in(self.house, self.live, &caller, login).await
+        });
+        let mut still_here = interval_at(Instant::now() + STILL_HERE, STILL_HERE);
+        let mut reading = true;
+        let mut ahead = BytesMut::new();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => {
+                    input.unsplit(ahead);
+                    return Some(done);
+                }
+                // Bytes sent ahead wait for the backend; their reader tells us when the client is gone.
+                read = conn.read(&mut ahead, READ), if reading && ahead.len() + input.len() < AHEAD => match read {
+                    // Half-closed: it may still want its answer. The relay will see the end again.
+                    Ok(0) => reading = false,
+                    Ok(_) => {}
+                    Err(e) => {
+                        let text = format_args!("{e}, while its login was looked at");
+                        self.record.left(&self.house.journal, Level::Info, "lost", &text);
+                        return None;
+                    }
+                },
+                _ = still_here.tick() => {
+                    let mut words = BytesMut::new();
+                    front.still_here(&mut words);
+                    if let Ok(Err(_)) | Err(_) = timeout(LAST_WORDS, conn.write_all(&words)).await {
+                        self.record.left(&self.house.journal, Level::Info, "lost", &"the client left while its login was looked at");
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a failed login. `None`: it was one too many.
+    async fn refuse(&mut self, failure: &Failure, front: &mut dyn Front, out: &mut BytesMut, failed: &mut u32) -> Option<()> {
+        let limits = &self.live.meant.limits;
+        let refusal = match failure.refusal().0 {
+            Refusal::Limit { text: None } => Refusal::Limit {
+                text: Some(format!("Too many sessions of this user from your address (limit {})", limits.user_connections)),
+            },
+            refusal => refusal,
+        };
+        if !failure.counts_as_guess() {
+            front.refuse(&refusal, out);
+            return Some(());
+        }
+        *failed += 1;
+        if !self.exempt() {
+            self.house.guard.guessed(self.origin.client.0.ip());
+        }
+        let mut phase = self.house.phase.clone();
+        tokio::select! {
+            () = sleep(limits.failed_login_pause) => {}
+            () = closing(&mut phase) => {}
+        }
+        front.refuse(&refusal, out);
+        if *failed < limits.failed_logins {
+            return Some(());
+        }
+        front.goodbye(Goodbye::TooManyFailures, out);
+        self.record.left(&self.house.journal, Level::Info, "too-many-failures", &"limits.failed_logins is reached");
+        self.last_words(out).await;
+        None
+    }
+
+    /// The user is in: the client hears it, and what is left goes to the relay.
+    async fn welcome(
+        &mut self,
+        login: &Login,
+        admitted: Admitted,
+        front: &mut dyn Front,
+        input: BytesMut,
+        began: Instant,
+    ) -> Option<SignedIn> {
+        let Admitted { user, route, backend, entered } = admitted;
+        let mut out = BytesMut::new();
+        front.welcome(&backend.welcome, &mut out);
+        self.record.user = user.into();
+        self.record.backend = Some(backend.address);
+        let words = LoginWords {
+            host: &route.host,
+            destuser: &route.user,
+            master: route.master.as_deref(),
+            mechanism: login.mechanism.name(),
+            database: &route.database,
+            client_tls: self.tls.as_ref(),
+            backend_tls: backend.tls.as_ref(),
+            introduced: backend.introduced,
+            retries: backend.retries,
+            took: began.elapsed(),
+        };
+        self.record.login(&self.house.journal, &words);
+        let by = Instant::now() + LAST_WORDS * 5;
+        if self.send(&mut out, by, "welcome").await.is_none() {
+            // Every login has its end.
+            self.record.end(&self.house.journal, "client", &"gone before it heard that it is in", 0, 0);
+            return None;
+        }
+        let settings = (self.door.protocol.settings)(&self.live.meant);
+        let record = std::mem::replace(&mut self.record, Record::new(self.door.protocol.name, &self.origin));
+        Some(SignedIn {
+            client: self.conn.take()?,
+            backend: backend.conn,
+            early: Early { to_backend: input, to_client: backend.leftover },
+            record: Box::new(Record { since: std::time::Instant::now(), ..record }),
+            idle: settings.idle_timeout,
+            entered,
+        })
+    }
+
+    /// We end it: says goodbye and writes it down.
+    async fn leave(&mut self, front: &mut dyn Front, why: Goodbye, reason: &str, text: String) {
+        let mut out = BytesMut::new();
+        front.goodbye(why, &mut out);
+        self.record.left(&self.house.journal, Level::Info, reason, &text);
+        self.last_words(&out).await;
+    }
+
+    /// Sends the last words and closes.
+    async fn last_words(&mut self, words: &[u8]) {
+        if let Some(mut conn) = self.conn.take() {
+            if !words.is_empty() {
+                let _ = timeout(LAST_WORDS, conn.write_all(words)).await;
+            }
+            let _ = timeout(LAST_WORDS, conn.shutdown()).await;
+        }
+    }
+}
+
+/// Waits until the server is going away.
+async fn closing(phase: &mut watch::Receiver<Phase>) {
+    // Its sender lives as long as the server: gone means the same.
+    let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
+}
+
+fn too_many_knocks(limit: usize) -> String {
+    format!("{limit} connections before login from here (limits.connections_before_login)")
+}
+
+fn new_session_id() -> SessionId {
+    let mut bits = [0u8; 12];
+    // The kernel's generator cannot fail once it is seeded; before that the zeroes only make log lines harder to tell apart.
+    let _ = rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty());
+    SessionId::from_random(bits)
+}

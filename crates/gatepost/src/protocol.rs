@@ -1,0 +1,124 @@
+//! The table of protocols: everything the rest of the program asks about a protocol stands in its row.
+//!
+//! A new protocol is a folder in `wire` and a row here. No other room knows one by name.
+
+use crate::config::ProtocolName;
+use crate::config::meant::{Limits, ListenTls, Meant};
+use std::sync::LazyLock;
+use std::time::Duration;
+use wire::dance::dialect::Dialect;
+use wire::login::{Front, Goodbye, Terms};
+
+/// What a client says of itself: a name and a value.
+pub type Pair = (Vec<u8>, Option<Vec<u8>>);
+
+/// A protocol of the login way.
+pub struct Protocol {
+    /// The name in `[[listen]] protocol`, in the query variable `%s`, and in the journal.
+    pub name: &'static str,
+    /// The registered port, in clear or with STARTTLS.
+    pub port: u16,
+    /// The name with TLS from the first byte, and its registered port.
+    pub implicit: (&'static str, u16),
+    /// The protocol's ALPN identifiers (IANA).
+    pub alpn: &'static [&'static str],
+    /// Makes the server side of a conversation.
+    pub front: fn(Terms, &Limits) -> Box<dyn Front>,
+    /// Makes the client side of a backend login.
+    pub dialect: fn() -> Box<dyn Dialect>,
+    /// What the configuration says for this protocol.
+    pub settings: fn(&Meant) -> Settings,
+    /// What a client is told when we end its session after login.
+    pub goodbye: fn(Goodbye) -> &'static [u8],
+    /// Follows what the backend says after login, to know where a goodbye may stand.
+    pub position: fn() -> Position,
+    /// Spells what the client said of itself for `%{client_id}`.
+    pub client_id: fn(&[Pair]) -> String,
+    /// The capabilities (of those a backend told before login) that a client may be told before login.
+    pub tellable: fn(&str) -> String,
+}
+
+/// `[protocol.NAME]`, as sessions need it.
+pub struct Settings {
+    /// What clients are told before login; learnt from the backends if none.
+    pub capability: Option<String>,
+    /// What we say of ourselves.
+    pub server_id: Vec<(String, String)>,
+    /// The client's own words about itself are handed on.
+    pub retain_client_id: bool,
+    /// Text of the greeting.
+    pub greeting: String,
+    /// After login.
+    pub idle_timeout: Duration,
+}
+
+/// Where a session after login stands.
+pub enum Position {
+    /// IMAP.
+    Imap(wire::imap::position::Position),
+}
+
+impl Position {
+    /// A goodbye may be written now.
+    pub fn is_safe(&self) -> bool {
+        match self {
+            Position::Imap(position) => position.is_safe(),
+        }
+    }
+}
+
+impl relay::pump::Watch for Position {
+    fn saw(&mut self, to_client: &[u8]) {
+        match self {
+            Position::Imap(position) => position.saw(to_client),
+        }
+    }
+}
+
+/// All protocols.
+pub static PROTOCOLS: &[Protocol] = &[Protocol {
+    name: "imap",
+    port: 143,
+    implicit: ("imaps", 993),
+    alpn: &["imap"],
+    front: |terms, limits| Box::new(wire::imap::front::Front::new(terms, imap_caps(limits))),
+    dialect: || Box::new(wire::imap::dialect::Imap::new()),
+    settings: |meant| Settings {
+        capability: meant.imap.capability.clone(),
+        server_id: meant.imap.id_send.clone(),
+        retain_client_id: meant.imap.id_retain,
+        greeting: meant.imap.greeting.clone(),
+        idle_timeout: meant.imap.idle_timeout,
+    },
+    goodbye: wire::imap::goodbye_line,
+    position: || Position::Imap(wire::imap::position::Position::new()),
+    client_id: wire::imap::text::list,
+    tellable: wire::imap::capability::tellable,
+}];
+
+fn imap_caps(limits: &Limits) -> wire::imap::Caps {
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    wire::imap::Caps {
+        line: limits.line,
+        literal: limits.literal,
+        bad_commands: count(limits.bad_commands),
+        commands: count(limits.commands),
+        ..wire::imap::Caps::default()
+    }
+}
+
+/// The row of a protocol.
+pub fn find(name: &str) -> Option<&'static Protocol> {
+    PROTOCOLS.iter().find(|protocol| protocol.name == name)
+}
+
+/// What the configuration may name.
+pub static NAMES: LazyLock<Vec<ProtocolName>> = LazyLock::new(|| {
+    let both = |p: &Protocol| {
+        [
+            ProtocolName { name: p.name, port: p.port, tls: ListenTls::StartTls, base: p.name },
+            ProtocolName { name: p.implicit.0, port: p.implicit.1, tls: ListenTls::Implicit, base: p.name },
+        ]
+    };
+    PROTOCOLS.iter().flat_map(both).collect()
+});

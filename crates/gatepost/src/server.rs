@@ -1,0 +1,497 @@
+//! The process: listeners, shards, reload, drain.
+//!
+//! Every shard is one thread with its own runtime, its own accept sockets (`SO_REUSEPORT`) and its own sessions; they share
+//! only what is in [`House`]. A reload builds the whole new generation first; only when all of it stands is it swapped in,
+//! and sessions that are open keep the one they began with.
+
+use crate::config::meant::{Listen, ListenTls, Meant};
+use crate::journal::{Journal, Level};
+use crate::login::house::{Door, House, Live, Phase};
+use crate::login::session;
+use crate::protocol::{self, PROTOCOLS};
+use crate::resolve::Resolve;
+use crate::users::chain::Chain;
+use arc_swap::ArcSwap;
+use relay::TlsError;
+use relay::clock::{Clock, EndOrder};
+use relay::listen::{AcceptStats, Doorway};
+use relay::shard::Shard;
+use relay::tls::acceptor::{AcceptOptions, Acceptor, CertSource};
+use relay::tls::connector::{ConnectPolicy, Connector};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use wire::login::Goodbye;
+use wire::origin::trust::TrustedNets;
+
+/// How long ended sessions may take to say goodbye.
+const GOODBYES: Duration = Duration::from_secs(3);
+
+/// What makes a listener the same one after a reload: protocol, configured address, and which of them where several ask
+/// for any free port (port 0) on one address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct DoorKey(&'static str, SocketAddr, usize);
+
+fn keys(listen: &[Listen]) -> Vec<DoorKey> {
+    let mut keys: Vec<DoorKey> = Vec::with_capacity(listen.len());
+    for one in listen {
+        let same = |key: &&DoorKey| key.0 == one.protocol && key.1 == one.address;
+        keys.push(DoorKey(one.protocol, one.address, keys.iter().filter(same).count()));
+    }
+    keys
+}
+
+/// A listening address with its sockets, one per shard.
+pub struct Bound {
+    key: DoorKey,
+    door: Door,
+    /// The address after binding: the port is known.
+    pub address: SocketAddr,
+    sockets: Vec<std::net::TcpListener>,
+}
+
+/// Binds every listener of the configuration. Done before privileges are given up.
+///
+/// # Errors
+/// An address cannot be bound: which, why, and where it is written.
+///
+/// `remark` hears of default addresses that are passed over because this host lacks their family.
+pub fn bind(meant: &Meant, remark: &mut dyn FnMut(String)) -> Result<Vec<Bound>, String> {
+    bind_new(meant, remark, &|_| false)
+}
+
+fn bind_new(meant: &Meant, remark: &mut dyn FnMut(String), have: &dyn Fn(&DoorKey) -> bool) -> Result<Vec<Bound>, String> {
+    let mut bound = Vec::new();
+    for (listen, key) in meant.listen.iter().zip(keys(&meant.listen)) {
+        if have(&key) {
+            continue;
+        }
+        let Some(protocol) = protocol::find(listen.protocol) else {
+            return Err(format!("{}: protocol {} has no row", listen.at, listen.protocol));
+        };
+        let door = Door { protocol, tls: listen.tls, cleartext_auth: listen.cleartext_auth, address: listen.address };
+        match relay::listen::bind(listen.address, meant.server.threads) {
+            Ok(sockets) => {
+                let address = sockets.first().map_or(Ok(listen.address), std::net::TcpListener::local_addr);
+                let address = address.map_err(|e| format!("{}: {}: {e}", listen.at, listen.address))?;
+                bound.push(Bound { key, door, address, sockets });
+            }
+            Err(e) if listen.optional && family_missing(&e) => {
+                remark(format!("listening address {} is passed over: {e}", listen.address));
+            }
+            Err(e) => {
+                let fix = match e.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "; ports below 1024 need root at start or the capability CAP_NET_BIND_SERVICE"
+                    }
+                    io::ErrorKind::AddrInUse => "; another program listens there",
+                    _ => "",
+                };
+                return Err(format!("{}: {e}{fix}", listen.at));
+            }
+        }
+    }
+    Ok(bound)
+}
+
+/// This host has no such address family.
+fn family_missing(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+impl Live {
+    /// Makes a generation ready for use: opens databases, reads certificates.
+    ///
+    /// # Errors
+    /// All problems, each one line that names the place and the fix.
+    pub fn build(meant: Meant, ports: Vec<u16>, warn: &crate::users::Warn) -> Result<Live, Vec<String>> {
+        let mut problems = Vec::new();
+        let chain = match Chain::build(&meant.users, &meant.limits, Arc::clone(warn)) {
+            Ok(chain) => Some(chain),
+            Err(found) => {
+                problems.extend(found.iter().map(ToString::to_string));
+                None
+            }
+        };
+        let sources: Vec<CertSource> = meant.tls.certificates.iter().map(source).collect();
+        let mut acceptors = Vec::new();
+        if !sources.is_empty() {
+            for protocol in PROTOCOLS.iter().filter(|p| meant.listen.iter().any(|l| l.protocol == p.name)) {
+                let options = AcceptOptions {
+                    alpn: protocol.alpn.iter().map(|id| id.as_bytes().to_vec()).collect(),
+                    alpn_strict: meant.tls.alpn_strict,
+                };
+                match Acceptor::new(&sources, options) {
+                    Ok(acceptor) => acceptors.push((protocol.name, Arc::new(acceptor))),
+                    Err(e) => {
+                        problems.push(format!("[tls] certificates: {e}"));
+                        break; // the other protocols would only say the same
+                    }
+                }
+            }
+        }
+        let verified = match connector(&meant, true) {
+            // Without a list of CAs only those logins fail that need one.
+            Err(e) if meant.backend.tls_ca.is_none() => {
+                warn(format!("[backend] tls: {e}; routes that check certificates cannot be followed"));
+                Err(e.to_string())
+            }
+            Err(e) => {
+                problems.push(format!("[backend] tls: {e}"));
+                Err(e.to_string())
+            }
+            Ok(connector) => Ok(connector),
+        };
+        let any_cert = connector(&meant, false).map_err(|e| {
+            let text = format!("[backend] tls: {e}");
+            if !problems.contains(&text) {
+                problems.push(text);
+            }
+        });
+        match (chain, any_cert) {
+            (Some(chain), Ok(any_cert)) if problems.is_empty() => Ok(Live {
+                trusted: TrustedNets::new(meant.trust.networks.clone()),
+                chain,
+                acceptors,
+                verified,
+                any_cert,
+                ports,
+                meant,
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+fn source(certificate: &crate::config::meant::Certificate) -> CertSource {
+    CertSource { cert: certificate.cert.clone(), key: certificate.key.clone() }
+}
+
+/// TLS towards backends. A row's `any-cert` sets the CAs and pins aside.
+fn connector(meant: &Meant, verify: bool) -> Result<Connector, TlsError> {
+    let backend = &meant.backend;
+    Connector::new(ConnectPolicy {
+        verify,
+        ca: backend.tls_ca.clone().filter(|_| verify),
+        pins: if verify { backend.tls_pin.clone() } else { Vec::new() },
+        client: backend.tls_client.as_ref().map(source),
+        alpn: Vec::new(),
+    })
+}
+
+struct OpenDoor {
+    door: Arc<ArcSwap<Door>>,
+    address: SocketAddr,
+    closed: watch::Sender<bool>,
+}
+
+/// A running server.
+pub struct Server {
+    house: Arc<House>,
+    phase: watch::Sender<Phase>,
+    shards: Vec<(Shard, Clock)>,
+    stop: watch::Sender<bool>,
+    accepted: Arc<AcceptStats>,
+    doors: HashMap<DoorKey, OpenDoor>,
+    /// How much of each kind of overload has been written down.
+    told: [u64; 4],
+    stressed: bool,
+    warn: crate::users::Warn,
+}
+
+impl Server {
+    /// Starts the shards on sockets that are bound.
+    ///
+    /// # Errors
+    /// A thread or a socket could not be set up.
+    pub fn start(live: Live, bound: Vec<Bound>, journal: Journal, resolver: Box<dyn Resolve>) -> io::Result<Server> {
+        let (phase, watching) = watch::channel(Phase::Open);
+        let warn = warn_to(&journal);
+        let threads = live.meant.server.threads;
+        let house = Arc::new(House::new(Arc::new(live), journal, resolver, watching));
+        let clocks: Vec<Clock> = (0..threads).map(|_| Clock::new()).collect();
+        let (stop, stopped) = watch::channel(false);
+        let tickers = clocks.clone();
+        let shards = relay::shard::spawn_shards(threads, move |index| {
+            let clock = tickers.get(index).cloned().unwrap_or_default();
+            let mut stopped = stopped.clone();
+            async move {
+                tokio::select! {
+                    () = clock.run() => {}
+                    _ = stopped.wait_for(|stopped| *stopped) => {}
+                }
+            }
+        })?;
+        let shards = shards.into_iter().zip(clocks).collect();
+        let mut server = Server {
+            house,
+            phase,
+            shards,
+            stop,
+            accepted: Arc::default(),
+            doors: HashMap::new(),
+            told: [0; 4],
+            stressed: false,
+            warn,
+        };
+        server.open(bound);
+        Ok(server)
+    }
+
+    /// What is listened on: protocol, TLS and the bound address.
+    pub fn listening(&self) -> Vec<(&'static str, &'static str, SocketAddr)> {
+        let mut all: Vec<_> = self
+            .doors
+            .values()
+            .map(|open| {
+                let door = open.door.load();
+                let implicit = door.tls == ListenTls::Implicit;
+                let name = if implicit { door.protocol.implicit.0 } else { door.protocol.name };
+                (name, tls_word(door.tls), open.address)
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.house.seats.taken()
+    }
+
+    /// How many sessions are signed in.
+    pub fn sessions(&self) -> usize {
+        self.house.roll.count()
+    }
+
+    fn open(&mut self, bound: Vec<Bound>) {
+        for Bound { key, door, address, sockets } in bound {
+            let words = format!("{} ({}) on {address}", door.protocol.name, tls_word(door.tls));
+            let door = Arc::new(ArcSwap::from_pointee(door));
+            let (closed, watching) = watch::channel(false);
+            for ((shard, clock), socket) in self.shards.iter().zip(sockets) {
+                let stats = Arc::clone(&self.accepted);
+                let accepting =
+                    accept(Arc::clone(&self.house), Arc::clone(&door), socket, watching.clone(), clock.clone(), stats);
+                shard.handle().spawn(accepting);
+            }
+            self.house.journal.say(Level::Info, "listening", &words);
+            self.doors.insert(key, OpenDoor { door, address, closed });
+        }
+    }
+
+    /// Puts a new configuration into force without touching a session.
+    ///
+    /// # Errors
+    /// Every problem; then nothing has changed.
+    pub fn reload(&mut self, meant: Meant) -> Result<Vec<String>, Vec<String>> {
+        let mut remarks = Vec::new();
+        let old = self.house.live.load_full();
+        for (name, changed) in [
+            ("server.threads", old.meant.server.threads != meant.server.threads),
+            ("server.user", old.meant.server.user != meant.server.user),
+            ("server.control", old.meant.server.control != meant.server.control),
+        ] {
+            if changed {
+                remarks.push(format!("{name} has changed and takes effect at the next start"));
+            }
+        }
+        let mut meant = meant;
+        meant.server.threads = old.meant.server.threads;
+        let have = |key: &DoorKey| self.doors.contains_key(key);
+        let bound = bind_new(&meant, &mut |text| remarks.push(text), &have).map_err(|e| vec![e])?;
+        let wanted = keys(&meant.listen);
+        let kept = wanted.iter().filter_map(|key| self.doors.get(key)).map(|open| open.address.port());
+        let ports = kept.chain(bound.iter().map(|b| b.address.port())).collect();
+        // What is journalled is told to the person at the terminal as well.
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (hear, tell) = (Arc::clone(&heard), Arc::clone(&self.warn));
+        let building = Arc::new(AtomicBool::new(true));
+        let still = Arc::clone(&building);
+        let warn: crate::users::Warn = Arc::new(move |text: String| {
+            if still.load(Ordering::Relaxed) {
+                hear.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+            }
+            tell(text);
+        });
+        let live = Live::build(meant, ports, &warn)?;
+        building.store(false, Ordering::Relaxed);
+        remarks.append(&mut heard.lock().unwrap_or_else(PoisonError::into_inner));
+
+        // Everything stands: swap.
+        let gone: Vec<DoorKey> = self.doors.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+        for (listen, key) in live.meant.listen.iter().zip(&wanted) {
+            if let (Some(open), Some(protocol)) = (self.doors.get(key), protocol::find(listen.protocol)) {
+                let door = Door { protocol, tls: listen.tls, cleartext_auth: listen.cleartext_auth, address: listen.address };
+                open.door.store(Arc::new(door));
+            }
+        }
+        let log = live.meant.log.clone();
+        self.house.seats.set_limit(live.meant.limits.connections);
+        self.house.live.store(Arc::new(live));
+        self.open(bound);
+        for key in gone {
+            if let Some(open) = self.doors.remove(&key) {
+                let _ = open.closed.send(true);
+                self.house.journal.say(Level::Info, "closed", &open.address);
+            }
+        }
+        self.house.journal.reopen(log.format, log.level, log.file.as_deref());
+        Ok(remarks)
+    }
+
+    /// Reads certificates anew where their files have changed. A bad file leaves the old certificate in place.
+    pub fn reread_certificates(&self) {
+        for (_, acceptor) in &self.house.live.load().acceptors {
+            match acceptor.reread_if_changed() {
+                Ok(false) => {}
+                Ok(true) => self.house.journal.say(Level::Info, "certificates", &"read anew"),
+                Err(e) => self.house.remark("certificates", format!("the old ones stay in use: {e}")),
+            }
+        }
+    }
+
+    /// Writes down what stood in the way of accepting since the last call: an operator must see why clients wait.
+    pub fn tell_overload(&mut self) {
+        let now = [
+            (self.accepted.pauses.load(Ordering::Relaxed), "times accepting paused for want of descriptors or memory"),
+            (
+                self.accepted.turned_away.load(Ordering::Relaxed),
+                "connections were closed at once for want of descriptors or memory",
+            ),
+            (
+                self.house.guard.sent_away(),
+                "connections were sent away: their network has too many (limits.connections_before_login)",
+            ),
+            (self.house.seats.refusals(), "times accepting waited because all connections were taken (limits.connections)"),
+        ];
+        for ((count, what), told) in now.into_iter().zip(&mut self.told) {
+            if count > *told {
+                self.house.journal.say(Level::Warning, "overload", &format_args!("{} {what}", count - *told));
+                *told = count;
+            }
+        }
+        let stressed = self.house.seats.stressed();
+        if stressed != self.stressed {
+            self.stressed = stressed;
+            let text = if stressed {
+                "strangers hold more than 80 % of all connections: they have 10 s and one mistake"
+            } else {
+                "strangers have their usual patience again"
+            };
+            self.house.journal.say(Level::Warning, "overload", &text);
+        }
+    }
+
+    /// Stops accepting, sends those away who have not signed in, and lets sessions go on until none is left, the time is
+    /// over, or `hurry` says so; then they are told goodbye.
+    pub async fn drain(mut self, patience: Duration, hurry: impl Future<Output = ()>) {
+        for (_, open) in self.doors.drain() {
+            let _ = open.closed.send(true);
+        }
+        let _ = self.phase.send(Phase::Closing);
+        let house = Arc::clone(&self.house);
+        let empty = || async {
+            while house.seats.taken() > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let until = Instant::now() + patience;
+        tokio::select! {
+            () = empty() => {}
+            () = tokio::time::sleep_until(until) => {}
+            () = hurry => {}
+        }
+        let left = self.house.roll.count();
+        if left > 0 {
+            self.house.journal.say(Level::Info, "draining", &format_args!("{left} sessions are told goodbye"));
+        }
+        // Again and again: a login that was under way may be through only now.
+        let goodbyes = async {
+            while self.house.seats.taken() > 0 {
+                self.house.roll.end_all(EndOrder::ShuttingDown);
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = timeout(GOODBYES, goodbyes).await;
+        let cut = self.house.seats.taken();
+        let _ = self.stop.send(true);
+        for (shard, _) in self.shards.drain(..) {
+            if let Err(panic) = shard.join() {
+                self.house.journal.say(Level::Error, "panic", &panic);
+            }
+        }
+        self.house.journal.say(Level::Info, "stopped", &format_args!("{cut} connections cut"));
+        self.house.journal.flush();
+    }
+}
+
+/// Where databases say what an operator should know.
+pub fn warn_to(journal: &Journal) -> crate::users::Warn {
+    let journal = journal.clone();
+    Arc::new(move |text: String| journal.say(Level::Warning, "setup", &text))
+}
+
+/// The word for the ports file and the journal.
+fn tls_word(tls: ListenTls) -> &'static str {
+    match tls {
+        ListenTls::None => "none",
+        ListenTls::StartTls => "starttls",
+        ListenTls::Implicit => "implicit",
+    }
+}
+
+/// Accepts on one socket until told to close.
+async fn accept(
+    house: Arc<House>,
+    door: Arc<ArcSwap<Door>>,
+    socket: std::net::TcpListener,
+    mut closed: watch::Receiver<bool>,
+    clock: Clock,
+    stats: Arc<AcceptStats>,
+) {
+    let mut doorway = match Doorway::new(socket) {
+        Ok(doorway) => doorway,
+        Err(e) => {
+            house.journal.say(Level::Error, "listen", &format_args!("{}: {e}", door.load().address));
+            return;
+        }
+    };
+    let serve = |stream: TcpStream| {
+        let Ok(peer) = stream.peer_addr() else { return };
+        let (live, door) = (house.live.load(), door.load_full());
+        // Before it takes a seat: one network over its limit must not hold those of the others.
+        let limit = if live.trusted.admit(peer.ip()).is_some() { usize::MAX } else { live.meant.limits.connections_before_login };
+        let Some(knock) = house.guard.knock(peer.ip(), limit) else {
+            if door.tls != ListenTls::Implicit
+                && let Ok(mut stream) = stream.into_std()
+            {
+                // Non-blocking, and into an empty buffer: it is taken at once or not at all.
+                let _ = stream.write((door.protocol.goodbye)(Goodbye::TooManyConnections));
+            }
+            return;
+        };
+        let seat = house.seats.take();
+        tokio::spawn(session::serve(stream, door, Arc::clone(&house), clock.clone(), knock, seat));
+    };
+    loop {
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => break,
+            (stream, _) = async {
+                house.seats.room().await;
+                doorway.accept(&stats).await
+            } => serve(stream),
+        }
+    }
+    // Connections that the kernel has already taken for this socket would be reset with it.
+    while let Some(stream) = doorway.waiting().await {
+        serve(stream);
+    }
+}
