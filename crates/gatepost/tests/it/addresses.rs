@@ -1,0 +1,126 @@
+//! Names with several addresses: which of them is tried, and where trying ends.
+//!
+//! No resolver of a test machine gives such names, so these tests drive the backend room itself, with names of their own.
+
+use gatepost::backend::connect::{Means, SignedIn, sign_in};
+use gatepost::failure::{Failure, Kind};
+use gatepost::protocol;
+use gatepost::resolve::Resolve;
+use gatepost::route::Route;
+use relay::tls::connector::{ConnectPolicy, Connector};
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+use testkit::certs::Authority;
+use testkit::peer::{Backend, Conn, FakeServer};
+use testkit::{Dir, free_port};
+use wire::dance::{Secure, SignIn};
+use wire::secret::Secret;
+
+const NAME: &str = "mail.example";
+const FIRST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+const SECOND: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 3));
+
+/// Every name has these two addresses, in this order.
+struct Both;
+
+impl Resolve for Both {
+    fn addresses<'a>(&'a self, _: &'a str) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Failure>> + Send + 'a>> {
+        Box::pin(async { Ok(vec![FIRST, SECOND]) })
+    }
+}
+
+/// Signs alice in at whichever address it comes to; certificates must be of the authority in `ca`.
+fn alice(port: u16, secure: Secure, ca: &Path) -> Result<SignedIn, Failure> {
+    let route = Route {
+        host: NAME.to_owned(),
+        address: None,
+        port,
+        secure,
+        verify: true,
+        user: "alice".to_owned(),
+        master: None,
+        pass: None,
+        timeout: Duration::from_secs(20),
+        one_at_a_time: false,
+        introduce: false,
+        forward: Vec::new(),
+        maybe: false,
+        database: "test".to_owned(),
+    };
+    let verified = Connector::new(ConnectPolicy { ca: Some(ca.to_owned()), ..ConnectPolicy::default() }).unwrap();
+    let any_cert = Connector::new(ConnectPolicy { verify: false, ..ConnectPolicy::default() }).unwrap();
+    let means = Means {
+        resolver: &Both,
+        verified: Ok(&verified),
+        any_cert: &any_cert,
+        connect_timeout: Duration::from_secs(10),
+        ourselves: &|_| false,
+    };
+    let credentials = || SignIn { user: "alice".to_owned(), master: None, password: Secret::new(b"x".to_vec()), mechanism: None };
+    let dialect = protocol::find("imap").unwrap().dialect;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(sign_in(&means, &route, dialect, &|| None, &credentials))
+}
+
+fn let_in(mut conn: Conn) {
+    Backend::default().login(&mut conn);
+    conn.hold();
+}
+
+fn ca(dir: &Dir) -> Authority {
+    Authority::new(dir.path(), "ca")
+}
+
+#[test]
+fn a_dead_address_leads_to_the_next() {
+    let (dir, port) = (Dir::new(), free_port());
+    let second = FakeServer::start_at(SocketAddr::new(SECOND, port.number()), let_in);
+    let signed_in = alice(port.number(), Secure::Never, &ca(&dir).ca_file()).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((signed_in.address, signed_in.retries), (second.addr(), 0), "at once, and not in a second round");
+    assert_eq!(second.connections(), 1);
+}
+
+#[test]
+fn a_handshake_that_breaks_leads_to_the_next() {
+    let (dir, port) = (Dir::new(), free_port());
+    let authority = ca(&dir);
+    let tls = authority.server("second", &[NAME]).server_config();
+    let first = FakeServer::start_at(SocketAddr::new(FIRST, port.number()), |mut conn| {
+        // The header of a TLS record: the client has begun, and gets no answer.
+        assert_eq!(conn.read_exact(5).first(), Some(&0x16));
+        conn.half_close();
+        let _ = conn.read_to_end();
+    });
+    let second = FakeServer::start_at(SocketAddr::new(SECOND, port.number()), move |mut conn| {
+        conn.accept_tls(&tls);
+        let_in(conn);
+    });
+    let signed_in = alice(port.number(), Secure::Implicit, &authority.ca_file()).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((signed_in.address, signed_in.retries), (second.addr(), 0));
+    assert_eq!((first.connections(), second.connections()), (1, 1));
+    first.finish();
+}
+
+#[test]
+fn an_invalid_certificate_ends_it() {
+    let (dir, port) = (Dir::new(), free_port());
+    let authority = ca(&dir);
+    let (wrong, right) = (authority.server("wrong", &["other.example"]), authority.server("right", &[NAME]));
+    let serve = |ip, certificate: testkit::certs::Certificate| {
+        let tls = certificate.server_config();
+        FakeServer::start_at(SocketAddr::new(ip, port.number()), move |mut conn| {
+            if conn.try_accept_tls(&tls).is_ok() {
+                let_in(conn);
+            }
+        })
+    };
+    let (first, second) = (serve(FIRST, wrong), serve(SECOND, right));
+    let Err(failure) = alice(port.number(), Secure::Implicit, &authority.ca_file()) else { panic!("signed in") };
+    assert_eq!(failure.kind, Kind::BackendTls);
+    assert!(failure.detail.contains(&first.addr().to_string()) && failure.detail.contains("other.example"), "{failure:?}");
+    assert_eq!((first.connections(), second.connections()), (1, 0));
+    assert_eq!(first.wait_for_end(0), b"", "no password went there");
+}

@@ -1,0 +1,172 @@
+//! A real Dovecot 2.3 behind Gatepost: who does it believe is calling?
+
+use crate::gate::{Gate, Want};
+use std::net::IpAddr;
+use testkit::dovecot::{Backend, Options};
+use testkit::peer::Client;
+use testkit::real;
+
+/// Where the client of these tests stands.
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 42));
+
+struct Case {
+    name: &'static str,
+    /// Fields of the row, as TOML, besides proxy, host and port; the port is the TLS one where `ssl` is there.
+    fields: &'static str,
+    /// The row holds the password, so Gatepost checks it.
+    checked: bool,
+    backend: &'static str,
+    secured: bool,
+    log: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case { name: "in clear", fields: "", checked: false, backend: "", secured: false, log: &["user=<alice>", "method=PLAIN"] },
+    Case {
+        name: "STARTTLS",
+        fields: r#", starttls = "yes""#,
+        checked: false,
+        backend: "tls_ca = \"CA\"",
+        secured: true,
+        log: &["user=<alice>", "TLS"],
+    },
+    Case {
+        name: "TLS",
+        fields: r#", ssl = "yes""#,
+        checked: false,
+        backend: "tls_ca = \"CA\"",
+        secured: true,
+        log: &["user=<alice>", "TLS"],
+    },
+    Case {
+        name: "STARTTLS with any certificate",
+        fields: r#", starttls = "any-cert""#,
+        checked: false,
+        backend: "",
+        secured: true,
+        log: &["TLS"],
+    },
+    Case {
+        name: "TLS by default",
+        fields: "",
+        checked: false,
+        backend: "tls = \"implicit\"\ntls_ca = \"CA\"",
+        secured: true,
+        log: &["TLS"],
+    },
+    Case {
+        name: "destuser",
+        fields: r#", destuser = "bob", pass = "bob-secret""#,
+        checked: true,
+        backend: "",
+        secured: false,
+        log: &["user=<bob>"],
+    },
+    Case {
+        name: "master user",
+        fields: r#", master = "master", pass = "master-secret""#,
+        checked: true,
+        backend: "",
+        secured: false,
+        log: &["user=<alice>"],
+    },
+    Case {
+        name: "master user by separator",
+        fields: r#", destuser = "alice*master", pass = "master-secret""#,
+        checked: true,
+        backend: "",
+        secured: false,
+        log: &["user=<alice>"],
+    },
+];
+
+#[test]
+fn the_true_client_is_in_its_log() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot =
+        Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
+    for (n, case) in CASES.iter().enumerate() {
+        let ca = dovecot.certificate().ca_file.display().to_string();
+        let backend = case.backend.replace("CA", &ca);
+        let tls_port = case.fields.contains(", ssl") || case.backend.contains("implicit");
+        let port = if tls_port { dovecot.imaps_port() } else { dovecot.imap_port() };
+        let password = if case.checked { r#"password = "{PLAIN}mine""# } else { r#"nopassword = "y""# };
+        let users = format!(
+            "[[users]]\ndriver = \"static\"\nfields = {{ proxy = \"y\", {password}, host = \"127.0.0.1\", port = \"{port}\", forward_team = \"t{n}\"{} }}\n",
+            case.fields
+        );
+        let gate = Gate::start(&Want { users: &users, backend: &backend, ..Default::default() });
+        let mut client = Client::connect_from(CLIENT, gate.imap());
+        client.greeting();
+        client.starttls(&gate.tls, "localhost");
+        let reply = client.login("Alice", if case.checked { "mine" } else { "alice-secret" });
+        assert!(reply.is_ok(), "{}: {reply:?}\n{}", case.name, gate.gatepost.log().tail());
+        let line = dovecot.login_line(n + 1);
+        let port = client.local_addr().port();
+        for piece in case.log.iter().copied().chain([
+            &*format!("rip=127.0.0.42, rport={port}"),
+            "real_rip=127.0.0.1",
+            &*format!("forward_team=<t{n}>"),
+        ]) {
+            assert!(line.contains(piece), "{}: no {piece:?} in: {line}", case.name);
+        }
+        assert_eq!(line.contains(", TLS"), case.secured, "{}: {line}", case.name);
+        // The same session id on both sides.
+        let ours = gate.gatepost.wait_for(" info login ");
+        let session = ours.rsplit_once("session=").unwrap().1;
+        assert!(line.contains(&format!("session=<{session}>")), "{}: {ours}\n{line}", case.name);
+        assert!(ours.contains("identity=told"), "{ours}");
+        client.ok("SELECT INBOX");
+        client.logout();
+        gate.gatepost.wait_for(" info end ");
+        gate.gatepost.stop();
+    }
+}
+
+#[test]
+fn a_stranger_cannot_say_who_it_is() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot =
+        Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
+    let users = crate::gate::everybody_at(dovecot.imap(), "");
+    // Another address than the client's is trusted.
+    let gate = Gate::start(&Want { users: &users, trust: r#"networks = ["127.0.0.99"]"#, ..Default::default() });
+    let mut client = Client::connect_from(CLIENT, gate.imap());
+    client.greeting();
+    let said = r#"ID ("x-originating-ip" "192.0.2.66" "x-originating-port" "66" "x-session-id" "evil" "x-proxy-ttl" "1" "x-forward-team" "root" "name" "x")"#;
+    assert!(client.command(said).is_ok());
+    assert!(client.login("alice", "alice-secret").is_ok());
+    let line = dovecot.login_line(1);
+    let port = client.local_addr().port();
+    assert!(line.contains(&format!("rip=127.0.0.42, rport={port}")), "{line}");
+    assert!(line.contains("forward_team=<>"), "{line}");
+    assert!(!line.contains("evil"), "{line}");
+    assert!(!gate.gatepost.log().tail().contains("192.0.2.66"));
+
+    // And one that is trusted can.
+    let mut webmail = Client::connect_from("127.0.0.99".parse().unwrap(), gate.imap());
+    webmail.greeting();
+    assert!(webmail.command(said.replace("\"x-proxy-ttl\" \"1\"", "\"x-proxy-ttl\" \"4\"")).is_ok());
+    assert!(webmail.login("alice", "alice-secret").is_ok());
+    let line = dovecot.login_line(2);
+    for piece in ["rip=192.0.2.66, rport=66", "session=<evil>", "forward_team=<root>", "real_rip=127.0.0.1"] {
+        assert!(line.contains(piece), "no {piece:?} in {line}");
+    }
+    let ours = gate.gatepost.log().wait_for_count(" info login ", 2);
+    assert!(ours[1].contains("client=192.0.2.66:66") && ours[1].contains("via=127.0.0.99:"), "{}", ours[1]);
+}
+
+#[test]
+fn refusals_of_a_real_backend_are_masked_and_the_way_back_is_open() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot = Backend::start(Options { trusted: "127.0.0.1".into(), max_userip_connections: 1, ..Default::default() });
+    let users = crate::gate::everybody_at(dovecot.imap(), "");
+    let gate = Gate::start(&Want { users: &users, ..Default::default() });
+    let mut client = gate.client();
+    client.no("LOGIN alice wrong", "[AUTHENTICATIONFAILED] Authentication failed.");
+    client.no("LOGIN nobody wrong", "[AUTHENTICATIONFAILED] Authentication failed.");
+    assert!(client.login("alice", "alice-secret").is_ok(), "the connection is back in Gatepost's own state");
+    let refused = gate.gatepost.log().wait_for_count(" info refused ", 2);
+    assert!(refused[0].contains("reason=backend-credentials") && refused[0].contains("user=alice"), "{}", refused[0]);
+    assert!(!gate.gatepost.log().tail().contains("wrong"), "no password in the journal");
+}

@@ -1,0 +1,24 @@
+//! The program as its users run it: the built binary between real and scripted peers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod addresses;
+mod clients;
+mod demo;
+mod dovecot_backend;
+mod dovecot_front;
+mod gate;
+mod hops;
+mod hostile_clients;
+mod identity;
+mod life;
+mod misbehave;
+mod privileges;
+mod seeds;
