@@ -93,7 +93,7 @@ fn bind_new(meant: &Meant, remark: &mut dyn FnMut(String), have: &dyn Fn(&DoorKe
                     io::ErrorKind::AddrInUse => "; another program listens there",
                     _ => "",
                 };
-                return Err(format!("{}: {e}{fix}", listen.at));
+                return Err(format!("{}: cannot listen on {}: {e}{fix}", listen.at, listen.address));
             }
         }
     }
@@ -493,5 +493,28 @@ async fn accept(
     // Connections that the kernel has already taken for this socket would be reset with it.
     while let Some(stream) = doorway.waiting().await {
         serve(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_family_is_told_from_other_trouble_by_what_bind_says() {
+        for (errno, missing) in [
+            (rustix::io::Errno::AFNOSUPPORT, true),
+            (rustix::io::Errno::ADDRNOTAVAIL, true),
+            (rustix::io::Errno::ADDRINUSE, false),
+            (rustix::io::Errno::ACCESS, false),
+        ] {
+            assert_eq!(family_missing(&io::Error::from_raw_os_error(errno.raw_os_error())), missing, "{errno}");
+        }
+        // And the number survives the way through the relay's room: nobody has this address here.
+        let e = relay::listen::bind("[2001:db8::1]:0".parse().unwrap(), 1).unwrap_err();
+        assert!(e.raw_os_error().is_some() && family_missing(&e), "{e:?}");
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let e = relay::listen::bind(taken.local_addr().unwrap(), 1).unwrap_err();
+        assert!(e.raw_os_error().is_some() && !family_missing(&e), "{e:?}");
     }
 }

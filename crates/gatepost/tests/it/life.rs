@@ -197,5 +197,6 @@ fn a_taken_port_and_a_bad_key_are_said_at_start() {
     let out = Command::new(BINARY).args(["run", "--config"]).arg(dir.join("gatepost.toml")).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot listen on") && said.contains("gatepost.toml:"), "{said}");
+    let named = format!("cannot listen on {}: ", taken.local_addr().unwrap());
+    assert!(said.contains(&named) && said.contains("gatepost.toml:"), "{said}");
 }
