@@ -34,6 +34,7 @@ use std::io::Read as _;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -137,6 +138,8 @@ struct Source {
     path: PathBuf,
     warn: Warn,
     last: Mutex<Option<Look>>,
+    /// Somebody has been in it.
+    peopled: AtomicBool,
 }
 
 struct Look {
@@ -174,7 +177,7 @@ impl Stamp {
 
 impl Source {
     fn new(name: String, path: PathBuf, warn: Warn) -> Self {
-        Source { name, path, warn, last: Mutex::new(None) }
+        Source { name, path, warn, last: Mutex::new(None), peopled: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Look>> {
@@ -221,9 +224,11 @@ impl Source {
             Ok((stamp, bytes)) => {
                 let (contents, reports) = Contents::of(stamp, bytes);
                 // A full disk empties files. Nobody's password has become wrong by that.
-                if contents.lines.is_empty() && old.as_ref().is_some_and(|old| !old.lines.is_empty()) {
+                let empty = contents.lines.is_empty();
+                if empty && self.peopled.load(Ordering::Relaxed) {
                     return (Err(format!("{shown}: nobody is in it any more; if that is meant, restart or reload")), None);
                 }
+                self.peopled.fetch_or(!empty, Ordering::Relaxed);
                 if old.is_none_or(|old| old.bytes != contents.bytes) {
                     self.report(reports);
                 }

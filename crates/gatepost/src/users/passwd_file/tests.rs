@@ -1,7 +1,6 @@
 use super::*;
 use crate::users::Checked;
 use crate::users::testing::{self, Dir, chain, passwd_file, problems, refused, sign_in};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 const FILE: &str = "\
 # a comment
@@ -159,6 +158,21 @@ fn a_change_is_seen_at_the_next_look_and_not_before() {
     age(&path, 2);
     wait(&source);
     assert!(has(&source.look(), "third"));
+}
+
+#[test]
+fn a_file_that_has_lost_everybody_is_trouble_until_somebody_is_back() {
+    let dir = Dir::new();
+    let path = dir.write("users", "");
+    age(&path, 60);
+    let source = source(&dir, "users");
+    assert!(!has(&source.look(), "jo"), "one that was always empty just has no users");
+    for (text, well) in [("jo:x\n", true), ("", false), ("", false), ("# nobody\n", false), ("jo:x\n", true)] {
+        std::fs::write(&path, text).unwrap();
+        age(&path, 2);
+        wait(&source);
+        assert_eq!(source.look().is_ok(), well, "{text:?}");
+    }
 }
 
 #[test]
