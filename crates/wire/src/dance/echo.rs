@@ -7,6 +7,7 @@
 
 use super::SignIn;
 use crate::encode::{base64_encode, escaped};
+use crate::sasl::client::{Client, Plain};
 use crate::secret::Secret;
 use memchr::memmem;
 use zeroize::Zeroize;
@@ -35,17 +36,9 @@ impl Echo {
         }
         let shown = escaped(password, usize::MAX).into_bytes();
         let mut forms = vec![Secret::new(quoted), Secret::new(shown), sign_in.password.clone(), base64_encode(password)];
-        let (user, master) = (sign_in.user.as_str(), sign_in.master.as_deref());
-        for (act_as, name) in [("", user), (user, master.unwrap_or(user))] {
-            let mut message = Vec::with_capacity(act_as.len() + name.len() + password.len() + 2);
-            message.extend_from_slice(act_as.as_bytes());
-            message.push(0);
-            message.extend_from_slice(name.as_bytes());
-            message.push(0);
-            message.extend_from_slice(password);
-            forms.push(base64_encode(&message));
-            message.zeroize();
-        }
+        // Whatever a mechanism says, as it says it.
+        let mut plain = Plain::new(sign_in);
+        forms.extend(std::iter::from_fn(|| plain.next()).map(|message| base64_encode(message.octets.expose())));
         // The longest first: a message holds what a shorter form is looked for.
         forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
         Echo(forms)
