@@ -76,11 +76,9 @@ pub enum LoginEvent {
 /// What this connection may be offered, decided in one place by the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terms {
-    /// Nobody can listen: TLS, or a connection the configuration counts as protected.
-    pub protected: bool,
     /// STARTTLS can be offered: TLS is configured here and not yet in use.
     pub starttls: bool,
-    /// A password may be said now: `protected`, or allowed in clear by configuration.
+    /// A password may be said now: nobody can listen, or the configuration allows it in clear.
     pub password_allowed: bool,
     /// The peer is in `[trust] networks`: what it says about the caller is believed.
     pub trusted: bool,

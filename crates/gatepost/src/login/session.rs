@@ -247,7 +247,6 @@ impl Talk<'_> {
         };
         let capability = settings.capability.clone().unwrap_or_else(|| self.house.learnt.common(self.door.protocol));
         Terms {
-            protected: secure,
             starttls: !secure && self.door.tls == ListenTls::StartTls && self.live.acceptor(self.door.protocol).is_some(),
             password_allowed: secure || cleartext,
             trusted,

@@ -145,7 +145,6 @@ mod tests {
 
     fn terms() -> Terms {
         Terms {
-            protected: true,
             starttls: false,
             password_allowed: true,
             trusted: false,

@@ -1,6 +1,6 @@
 //! Plays `transcripts/imap/front-*.txt` on the IMAP front.
 //!
-//! Notes that set the scene, at the top: `= terms` with the flags `protected starttls password trusted retain` and the
+//! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted retain` and the
 //! values `capability greeting id.NAME`; `= caps` with `line literal literals bad commands`.
 //!
 //! Notes that the driver acts on: `= do welcome|refuse|secured|still-here|goodbye|capability`; notes that it looks at
@@ -231,7 +231,6 @@ fn seen(event: &LoginEvent) -> String {
 
 fn terms_of(note: &Note) -> Terms {
     let mut terms = Terms {
-        protected: false,
         starttls: false,
         password_allowed: false,
         trusted: false,
@@ -244,7 +243,6 @@ fn terms_of(note: &Note) -> Terms {
         let value = || String::from_utf8(word.value.clone().expect("a value")).expect("UTF-8");
         match word.name.as_str() {
             "secured" if note.verb == "do" => {}
-            "protected" => terms.protected = true,
             "starttls" => terms.starttls = true,
             "password" => terms.password_allowed = true,
             "trusted" => terms.trusted = true,

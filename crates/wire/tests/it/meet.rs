@@ -70,7 +70,6 @@ type Asked = (String, Option<String>, Vec<u8>);
 
 fn terms(protected: bool) -> Terms {
     Terms {
-        protected,
         starttls: !protected,
         password_allowed: protected,
         trusted: true,

@@ -162,7 +162,6 @@ impl MailServer {
 
     fn terms(&self, protected: bool) -> Terms {
         Terms {
-            protected,
             starttls: !protected && self.tls.is_some(),
             password_allowed: protected || self.tls.is_none(),
             trusted: true,

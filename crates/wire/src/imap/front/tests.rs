@@ -8,7 +8,6 @@ const CAPS: Caps = Caps { line: 300, literal: 20, literals: 2, bad_commands: 4, 
 
 fn terms() -> Terms {
     Terms {
-        protected: false,
         starttls: true,
         password_allowed: true,
         trusted: true,
@@ -49,7 +48,7 @@ fn converse(octets: &[u8], cuts: &[usize], caps: Caps) -> Seen {
                         LoginEvent::Login(_) | LoginEvent::Unspeakable { .. } => {
                             front.refuse(&Refusal::WrongCredentials, &mut out);
                         }
-                        LoginEvent::Secure => front.secured(Terms { starttls: false, protected: true, ..terms() }),
+                        LoginEvent::Secure => front.secured(Terms { starttls: false, ..terms() }),
                         LoginEvent::Said(_) | LoginEvent::InClear { .. } => {}
                         LoginEvent::Bye => break 'fed,
                     }
@@ -187,7 +186,7 @@ fn nothing_half_read_survives_the_switch_to_tls() {
     let mut front = Front::new(terms(), CAPS);
     let (mut input, mut out) = (BytesMut::from(&b"a LOGIN {3+}\r\njo"[..]), BytesMut::new());
     assert!(matches!(front.step(&mut input, &mut out), Ok(Step::NeedInput)));
-    front.secured(Terms { protected: true, ..terms() });
+    front.secured(terms());
     assert_eq!(front.state(), "await-command");
     let mut input = BytesMut::from(&b"b NOOP\r\n"[..]);
     front.step(&mut input, &mut out).expect("no fault");
