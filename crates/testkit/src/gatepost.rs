@@ -29,7 +29,7 @@ pub struct Gatepost {
 /// One line of the ports file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// The protocol's name in the configuration: `imap`, `imaps`, ...
+    /// `imap`, `imaps`, `pop3`, `pop3s`; with TLS that ended in front of it always `imap` or `pop3`.
     pub protocol: String,
     /// `none`, `starttls`, `implicit` or `offloaded`.
     pub tls: String,
@@ -80,6 +80,20 @@ impl Gatepost {
             Some(listener) => listener.addr,
             None => panic!("no listener for {protocol} among {:?}", self.listeners),
         }
+    }
+
+    /// The first listener of this protocol with this word for TLS (`none`, `starttls`, `implicit`, `offloaded`).
+    #[track_caller]
+    pub fn addr_with(&self, protocol: &str, tls: &str) -> SocketAddr {
+        match self.listeners.iter().find(|l| l.protocol == protocol && l.tls == tls) {
+            Some(listener) => listener.addr,
+            None => panic!("no listener for {protocol} with {tls} among {:?}", self.listeners),
+        }
+    }
+
+    /// All listeners of this protocol, in the order in which the program named them.
+    pub fn addrs(&self, protocol: &str) -> Vec<SocketAddr> {
+        self.listeners.iter().filter(|l| l.protocol == protocol).map(|l| l.addr).collect()
     }
 
     /// The port of the first listener of this protocol.

@@ -1,5 +1,5 @@
 //! What Gatepost's tests stand on: throw-away certificates and directories, child processes that are always cleaned
-//! up, real Dovecots on loopback, and scriptable peers that misbehave on command.
+//! up, real Dovecots and HAProxies on loopback, scriptable peers that misbehave on command, and networks of one's own.
 //!
 //! Promises, each proven in `tests/fixtures`:
 //!
@@ -24,10 +24,13 @@ pub mod certs;
 pub mod dir;
 pub mod dovecot;
 pub mod gatepost;
+pub mod haproxy;
 pub mod log;
+pub mod netns;
 pub mod peer;
 pub mod ports;
 pub mod process;
+pub mod protocol;
 pub mod real;
 pub mod transcript;
 pub mod wait;
@@ -35,3 +38,4 @@ pub mod wait;
 pub use dir::Dir;
 pub use log::Log;
 pub use ports::free_port;
+pub use protocol::Protocol;

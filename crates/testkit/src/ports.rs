@@ -12,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::netns;
+
 /// A port number that no other test gets while this value lives. Nobody listens on it unless its owner does.
 #[derive(Debug)]
 pub struct Port {
@@ -63,12 +65,10 @@ fn claims_dir() -> PathBuf {
 
 /// 10 000 numbers that the kernel does not give to others, as far as the machine's settings allow.
 fn numbers() -> (u16, u16) {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = range.split_whitespace().filter_map(|n| n.parse::<u16>().ok());
-    match (ends.next(), ends.next()) {
-        (Some(low), _) if low >= 30_000 => (20_000, 30_000),
-        (_, Some(high)) if high < 55_000 => (55_000, 65_000),
-        (_, _) => (20_000, 30_000),
+    match netns::local_ports() {
+        Some((low, _)) if low >= 30_000 => (20_000, 30_000),
+        Some((_, high)) if high < 55_000 => (55_000, 65_000),
+        _ => (20_000, 30_000),
     }
 }
 

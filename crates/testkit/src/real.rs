@@ -39,13 +39,17 @@ pub fn require_root(reason: &str) -> bool {
     root
 }
 
+/// How a line begins that says that a test was skipped.
+pub(crate) const SKIPPED: &str = "SKIPPED-REAL-PEER: ";
+
+/// Reports this test as skipped, for want of what the sentence names.
 #[track_caller]
-fn skip(missing: &str) {
+pub(crate) fn skip(missing: &str) {
     if std::env::var("GATEPOST_REQUIRE_PEERS").is_ok_and(|v| v == "1") {
         panic!("GATEPOST_REQUIRE_PEERS=1, but {missing}");
     }
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("SKIPPED-REAL-PEER: {test}: {missing}\n");
+    let line = format!("{SKIPPED}{test}: {missing}\n");
     // Straight to the stream: output of the print macros is hidden for tests that pass.
     let _ = std::io::stderr().write_all(line.as_bytes());
     if let Some(list) = std::env::var_os("GATEPOST_SKIPPED_FILE") {
@@ -69,8 +73,8 @@ pub fn usable(name: &str) -> Result<PathBuf, String> {
             return Err(format!("{} has version {:?}; the fixture is written for {}x", peer.program, said.trim(), peer.version));
         }
     }
-    if peer.root && !rustix::process::geteuid().is_root() {
-        return Err(format!("{name} changes users here and so needs root; run the tests as root (a container will do)"));
+    if !peer.root.is_empty() && !rustix::process::geteuid().is_root() {
+        return Err(format!("{name} {} here and so needs root; run the tests as root (a container will do)", peer.root));
     }
     Ok(path)
 }
@@ -82,7 +86,8 @@ struct Peer {
     package: &'static str,
     /// What `--version` must begin with; empty = any.
     version: &'static str,
-    root: bool,
+    /// Why it needs root; empty = it does not.
+    root: &'static str,
 }
 
 // Dovecot 2.4 refuses a 2.3 configuration file (and the other way round), hence the version.
@@ -90,16 +95,20 @@ const PEERS: &[Peer] = &[
     Peer {
         name: "dovecot",
         program: "dovecot",
-        files: &["/usr/lib/dovecot/imap-login", "/usr/lib/dovecot/imap"],
-        package: "dovecot-imapd",
+        files: &["/usr/lib/dovecot/imap-login", "/usr/lib/dovecot/imap", "/usr/lib/dovecot/pop3-login", "/usr/lib/dovecot/pop3"],
+        package: "dovecot-imapd dovecot-pop3d",
         version: "2.3.",
-        root: true,
+        root: "changes users",
     },
-    Peer { name: "mbsync", program: "mbsync", files: &[], package: "isync", version: "", root: false },
-    Peer { name: "curl", program: "curl", files: &[], package: "curl", version: "", root: false },
-    Peer { name: "openssl", program: "openssl", files: &[], package: "openssl", version: "", root: false },
-    Peer { name: "python3", program: "python3", files: &[], package: "python3", version: "", root: false },
-    Peer { name: "sqlite3", program: "sqlite3", files: &[], package: "sqlite3", version: "", root: false },
+    Peer { name: "haproxy", program: "haproxy", files: &[], package: "haproxy", version: "", root: "" },
+    Peer { name: "unshare", program: "unshare", files: &[], package: "util-linux", version: "", root: "makes networks" },
+    Peer { name: "ip", program: "ip", files: &[], package: "iproute2", version: "", root: "" },
+    Peer { name: "mpop", program: "mpop", files: &[], package: "mpop", version: "", root: "" },
+    Peer { name: "mbsync", program: "mbsync", files: &[], package: "isync", version: "", root: "" },
+    Peer { name: "curl", program: "curl", files: &[], package: "curl", version: "", root: "" },
+    Peer { name: "openssl", program: "openssl", files: &[], package: "openssl", version: "", root: "" },
+    Peer { name: "python3", program: "python3", files: &[], package: "python3", version: "", root: "" },
+    Peer { name: "sqlite3", program: "sqlite3", files: &[], package: "sqlite3", version: "", root: "" },
 ];
 
 fn find(program: &str) -> Option<PathBuf> {

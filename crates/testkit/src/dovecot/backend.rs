@@ -3,9 +3,10 @@
 use std::ops::{Deref, DerefMut};
 
 use super::Instance;
+use super::instance::Setup;
 use super::maildir;
-use crate::Dir;
 use crate::certs::{Authority, Certificate};
+use crate::{Dir, Protocol};
 
 /// A running Dovecot backend, an [`Instance`] with users and mail. Its log has `auth_debug`, ID commands and the lines named
 /// in [`Options::forward_logged`].
@@ -23,13 +24,18 @@ pub struct Options {
     /// Master users, who may log in as anybody: `user*master` with the master's password, or `user` as the
     /// authorization identity of SASL.
     pub masters: Vec<(String, String)>,
-    /// `login_trusted_networks`: whose ID command is believed. Empty = nobody's, not even loopback's.
+    /// `login_trusted_networks`: whose ID and XCLIENT commands are believed. Empty = nobody's, not even loopback's.
     pub trusted: String,
+    /// `haproxy_trusted_networks`: whose PROXY headers are read, on listeners of their own
+    /// ([`Instance::behind_haproxy`]). Empty = nobody's, and there are no such listeners.
+    pub haproxy_trusted: String,
     /// Names of `forward_` fields (without that prefix) that appear in the `Login:` line as `forward_NAME=<VALUE>`, and
     /// after the login in the prefix of every line of the session. They show what the backend *accepted*.
     pub forward_logged: Vec<String>,
     /// `mail_max_userip_connections`: sessions per user and client address.
     pub max_userip_connections: u32,
+    /// How many sessions there may be at once, and how many logins, per protocol.
+    pub sessions: u32,
     /// `auth_failure_delay` in seconds; the program's default is 2.
     pub failure_delay: u32,
     /// The certificate; without one the backend makes its own for `localhost` and `127.0.0.1`.
@@ -47,8 +53,10 @@ impl Default for Options {
             users: vec![pair("alice"), pair("bob")],
             masters: vec![pair("master")],
             trusted: String::new(),
+            haproxy_trusted: String::new(),
             forward_logged: Vec::new(),
             max_userip_connections: 10,
+            sessions: 100,
             failure_delay: 0,
             certificate: None,
             extra: String::new(),
@@ -73,20 +81,28 @@ impl Backend {
         dir.write("masters", passwd_file(&options.masters));
         maildir::own(&dir.create("mail"));
         let own = config(&dir, &options);
-        Backend { instance: Instance::start(dir, certificate, &options.trusted, own) }
+        let Options { trusted, haproxy_trusted, sessions, .. } = &options;
+        let setup = Setup { certificate, trusted, haproxy_trusted, sessions: *sessions, own };
+        Backend { instance: Instance::start(dir, setup) }
     }
 
-    /// The line of the `n`th (from 1) successful login, waited for: `user=<..>, method=.., rip=.., rport=.., lip=..,
-    /// lport=.., real_rip=.., mpid=.., TLS, session=<..>, forward_..=<..>`.
+    /// The line of the `n`th (from 1) successful login by IMAP, waited for: `user=<..>, method=.., rip=.., rport=..,
+    /// lip=.., lport=.., real_rip=.., mpid=.., TLS, session=<..>, forward_..=<..>`.
     #[track_caller]
     pub fn login_line(&self, n: usize) -> String {
-        let lines = self.log().wait_for_count("imap-login: Info: Login: ", n);
+        self.login_line_of(Protocol::Imap, n)
+    }
+
+    /// As [`Backend::login_line`], of either protocol; each is counted for itself.
+    #[track_caller]
+    pub fn login_line_of(&self, protocol: Protocol, n: usize) -> String {
+        let lines = self.log().wait_for_count(&format!("{}-login: Info: Login: ", protocol.name()), n);
         lines.into_iter().nth(n.saturating_sub(1)).unwrap_or_else(|| panic!("logins are counted from 1"))
     }
 
     /// Puts a message into a mailbox (`INBOX` or an ASCII name with dots between levels), as a delivery would.
     ///
-    /// Line ends must be CRLF: then what IMAP serves is byte for byte what was put in.
+    /// Line ends must be CRLF: then what is served is byte for byte what was put in.
     #[track_caller]
     pub fn add_message(&self, user: &str, mailbox: &str, message: &[u8]) {
         maildir::add(&self.home(user), mailbox, message);
@@ -168,6 +184,12 @@ userdb {{
   driver = static
   args = uid={uid} gid={gid} home={dir}/mail/%u{in_userdb}
 }}
+# UIDVALIDITY and UID: the same in every session, and known to IMAP.
+pop3_uidl_format = %08Xu%08Xv
+# Reading by POP3 leaves no traces in the mail, and what it deletes only POP3 does not see any more.
+pop3_no_flag_updates = yes
+pop3_delete_type = flag
+pop3_deleted_flag = "$POP3Deleted"
 {extra}
 "#
     )

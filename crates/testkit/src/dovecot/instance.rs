@@ -8,13 +8,67 @@ use crate::certs::Certificate;
 use crate::ports::{Port, free_port};
 use crate::process::Process;
 use crate::wait::{PATIENCE, poll};
-use crate::{Dir, Log, real};
+use crate::{Dir, Log, Protocol, real};
 
 /// The ports of one Dovecot, claimed for as long as the fixture lives, so that it can come back on them.
 #[derive(Debug)]
 struct Ports {
+    open: Set,
+    /// Those where a PROXY header comes first.
+    headed: Option<Set>,
+}
+
+/// A port for each way in.
+#[derive(Debug)]
+struct Set {
     imap: Port,
     imaps: Port,
+    pop3: Port,
+    pop3s: Port,
+}
+
+/// The addresses of one Dovecot: two per protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// IMAP in clear and with STARTTLS.
+    pub imap: SocketAddr,
+    /// IMAP with TLS from the first byte.
+    pub imaps: SocketAddr,
+    /// POP3 in clear and with STLS.
+    pub pop3: SocketAddr,
+    /// POP3 with TLS from the first byte.
+    pub pop3s: SocketAddr,
+}
+
+impl Addresses {
+    /// The address for clear connections and STARTTLS.
+    pub fn of(&self, protocol: Protocol) -> SocketAddr {
+        match protocol {
+            Protocol::Imap => self.imap,
+            Protocol::Pop3 => self.pop3,
+        }
+    }
+
+    /// The address for TLS from the first byte.
+    pub fn implicit(&self, protocol: Protocol) -> SocketAddr {
+        match protocol {
+            Protocol::Imap => self.imaps,
+            Protocol::Pop3 => self.pop3s,
+        }
+    }
+}
+
+/// What an [`Instance`] is made of, besides its directory.
+pub(super) struct Setup<'a> {
+    pub certificate: Certificate,
+    /// `login_trusted_networks`.
+    pub trusted: &'a str,
+    /// `haproxy_trusted_networks`; with it come listeners that read a PROXY header.
+    pub haproxy_trusted: &'a str,
+    /// How many sessions there may be at once.
+    pub sessions: u32,
+    /// The part of the configuration that is the fixture's own.
+    pub own: String,
 }
 
 /// A running Dovecot master with its directory; stopped and removed when dropped.
@@ -27,39 +81,80 @@ pub struct Instance {
     own: String,
     certificate: Certificate,
     trusted: String,
+    haproxy_trusted: String,
+    sessions: u32,
     log: Log,
     dir: Dir,
 }
 
 impl Instance {
-    /// Starts a master in `dir` with a configuration that ends in `own`.
+    /// Starts a master in `dir` with a configuration that ends in `setup.own`.
     #[track_caller]
-    pub(super) fn start(dir: Dir, certificate: Certificate, trusted: &str, own: String) -> Instance {
+    pub(super) fn start(dir: Dir, setup: Setup<'_>) -> Instance {
         let program = real::usable("dovecot").unwrap_or_else(|missing| panic!("{missing} (ask testkit::real::require first)"));
         dir.create("run");
         dir.create("state");
         let log = Log::at(dir.join("dovecot.log"));
-        let ports = Ports { imap: free_port(), imaps: free_port() };
-        let trusted = trusted.to_owned();
-        let mut instance = Instance { process: None, program, ports, own, certificate, trusted, log, dir };
+        let Setup { certificate, trusted, haproxy_trusted, sessions, own } = setup;
+        let headed = !haproxy_trusted.is_empty();
+        let mut instance = Instance {
+            process: None,
+            program,
+            ports: Ports::claim(headed),
+            own,
+            certificate,
+            trusted: trusted.to_owned(),
+            haproxy_trusted: haproxy_trusted.to_owned(),
+            sessions,
+            log,
+            dir,
+        };
         for _ in 0..5 {
             match instance.launch() {
                 Ok(()) => return instance,
                 // Somebody who does not know our claims took a port: others will do.
-                Err(PortTaken) => instance.ports = Ports { imap: free_port(), imaps: free_port() },
+                Err(PortTaken) => instance.ports = Ports::claim(headed),
             }
         }
         panic!("no ports for dovecot in five attempts; {}", instance.log.tail());
     }
 
+    /// Where it listens for clients.
+    pub fn addresses(&self) -> Addresses {
+        self.ports.open.addresses()
+    }
+
+    /// Where it listens for connections that begin with a PROXY header, version 1 or 2.
+    ///
+    /// # Panics
+    ///
+    /// When no network was named in `haproxy_trusted` of the options.
+    #[track_caller]
+    pub fn behind_haproxy(&self) -> Addresses {
+        match &self.ports.headed {
+            Some(set) => set.addresses(),
+            None => panic!("this dovecot was not told whose PROXY headers to read"),
+        }
+    }
+
     /// The address for clear connections and STARTTLS.
     pub fn imap(&self) -> SocketAddr {
-        SocketAddr::new(IP, self.ports.imap.number())
+        self.addresses().imap
     }
 
     /// The address for TLS from the first byte.
     pub fn imaps(&self) -> SocketAddr {
-        SocketAddr::new(IP, self.ports.imaps.number())
+        self.addresses().imaps
+    }
+
+    /// The address for POP3 in clear and with STLS.
+    pub fn pop3(&self) -> SocketAddr {
+        self.addresses().pop3
+    }
+
+    /// The address for POP3 with TLS from the first byte.
+    pub fn pop3s(&self) -> SocketAddr {
+        self.addresses().pop3s
     }
 
     /// The port for clear connections and STARTTLS.
@@ -70,6 +165,16 @@ impl Instance {
     /// The port for TLS from the first byte.
     pub fn imaps_port(&self) -> u16 {
         self.imaps().port()
+    }
+
+    /// The port for POP3 in clear and with STLS.
+    pub fn pop3_port(&self) -> u16 {
+        self.pop3().port()
+    }
+
+    /// The port for POP3 with TLS from the first byte.
+    pub fn pop3s_port(&self) -> u16 {
+        self.pop3s().port()
     }
 
     /// Its log.
@@ -132,14 +237,17 @@ impl Instance {
     }
 
     fn config(&self) -> String {
-        let Self { ports, own, certificate, trusted, .. } = self;
+        let Self { ports, own, certificate, trusted, haproxy_trusted, sessions, .. } = self;
         let dir = self.dir.path().display();
         let label = self.dir.label();
-        let (imap, imaps) = (ports.imap.number(), ports.imaps.number());
         let (cert, key) = (certificate.cert_file.display(), certificate.key_file.display());
+        let services = Protocol::ALL.map(|protocol| ports.service(protocol)).concat();
+        // Logins and sessions have a process each. The few processes that serve all of these have a limit of clients
+        // instead, and one login is more than one client of theirs.
+        let clients = sessions.saturating_mul(8).max(1000);
         // Values with blanks at the ends or with # would need quotes; ours have none.
         format!(
-            r#"protocols = imap
+            r#"protocols = imap pop3
 listen = {IP}
 base_dir = {dir}/run
 state_dir = {dir}/state
@@ -153,16 +261,10 @@ ssl = yes
 ssl_cert = <{cert}
 ssl_key = <{key}
 login_trusted_networks = {trusted}
-service imap-login {{
-  inet_listener imap {{
-    port = {imap}
-  }}
-  inet_listener imaps {{
-    port = {imaps}
-    ssl = yes
-  }}
-}}
-service anvil {{
+haproxy_trusted_networks = {haproxy_trusted}
+default_process_limit = {sessions}
+default_client_limit = {clients}
+{services}service anvil {{
   unix_listener anvil-auth-penalty {{
     mode = 0
   }}
@@ -170,6 +272,42 @@ service anvil {{
 {own}
 "#
         )
+    }
+}
+
+impl Ports {
+    fn claim(headed: bool) -> Ports {
+        Ports { open: Set::claim(), headed: headed.then(Set::claim) }
+    }
+
+    /// The login service of a protocol with its listeners.
+    fn service(&self, protocol: Protocol) -> String {
+        let (name, implicit) = (protocol.name(), protocol.implicit());
+        let mut text = format!("service {name}-login {{\n");
+        let mut listener = |name: &str, addr: SocketAddr, more: &str| {
+            let port = addr.port();
+            text.push_str(&format!("  inet_listener {name} {{\n    port = {port}\n{more}  }}\n"));
+        };
+        let open = self.open.addresses();
+        listener(name, open.of(protocol), "");
+        listener(implicit, open.implicit(protocol), "    ssl = yes\n");
+        if let Some(headed) = self.headed.as_ref().map(Set::addresses) {
+            listener(&format!("{name}_headed"), headed.of(protocol), "    haproxy = yes\n");
+            listener(&format!("{implicit}_headed"), headed.implicit(protocol), "    haproxy = yes\n    ssl = yes\n");
+        }
+        text.push_str("}\n");
+        text
+    }
+}
+
+impl Set {
+    fn claim() -> Set {
+        Set { imap: free_port(), imaps: free_port(), pop3: free_port(), pop3s: free_port() }
+    }
+
+    fn addresses(&self) -> Addresses {
+        let at = |port: &Port| SocketAddr::new(IP, port.number());
+        Addresses { imap: at(&self.imap), imaps: at(&self.imaps), pop3: at(&self.pop3), pop3s: at(&self.pop3s) }
     }
 }
 

@@ -7,6 +7,10 @@
 //!
 //! * `imap_id_log = *` logs all pairs of an ID command, also the `x-` ones, and also those it does not believe. So that
 //!   line proves what was said; the `rip=` of the same connection proves what was believed.
+//! * POP3 has no such line: XCLIENT is not logged. The `rip=` and `forward_` of the `Login:` line prove what was believed;
+//!   the `forward_fields=` of the auth client's debug line is the same once more.
+//! * A PROXY header is only read from `haproxy_trusted_networks`, and must come in one segment within 3 seconds. From
+//!   others, and without a header, the connection is closed.
 //! * A connection whose two ends have the same address counts as secured, so LOGIN without TLS from 127.0.0.1 to
 //!   127.0.0.1 always works. Connect from 127.0.0.2 to be a stranger.
 //! * Each failed login makes the next one from the same address wait 4, 8, then 15 seconds. The penalty is switched off
@@ -20,6 +24,6 @@ mod maildir;
 mod proxy;
 
 pub use backend::{Backend, Options};
-pub use instance::Instance;
+pub use instance::{Addresses, Instance};
 pub use maildir::sample;
 pub use proxy::{Leg, Proxy, ProxyOptions};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 
 use super::Instance;
+use super::instance::Setup;
 use crate::Dir;
 use crate::certs::Authority;
 
@@ -18,7 +19,8 @@ pub struct Proxy {
 pub enum Leg {
     /// In clear.
     Clear,
-    /// STARTTLS, without looking at the certificate. This version sends its ID command before it, in clear.
+    /// STARTTLS or STLS, without looking at the certificate. This version sends its ID command before it, in clear, and
+    /// its XCLIENT command behind it.
     StartTls,
     /// TLS from the first byte, without looking at the certificate.
     Tls,
@@ -29,14 +31,18 @@ pub enum Leg {
 pub struct ProxyOptions {
     /// Where every login goes.
     pub backend: SocketAddr,
+    /// Where logins by POP3 go instead, if elsewhere.
+    pub pop3: Option<SocketAddr>,
     /// How it goes there.
     pub leg: Leg,
-    /// `login_trusted_networks` of the proxy: who may tell it, with ID, who is really calling.
+    /// `login_trusted_networks` of the proxy: who may tell it, with ID or XCLIENT, who is really calling.
     pub trusted: String,
     /// Fields that are forwarded as `forward_NAME=VALUE`. The database is a line of words, so a value has no blanks.
     pub forward: Vec<(String, String)>,
     /// More fields of the answer, such as `destuser=%Lu` or `proxy_timeout=3`, one word each.
     pub fields: Vec<String>,
+    /// How many sessions there may be at once, per protocol.
+    pub sessions: u32,
     /// More configuration, appended as it is.
     pub extra: String,
 }
@@ -45,7 +51,8 @@ impl ProxyOptions {
     /// Proxies to `backend` in clear, trusting nobody.
     pub fn to(backend: SocketAddr) -> ProxyOptions {
         let (trusted, extra) = (String::new(), String::new());
-        ProxyOptions { backend, leg: Leg::Clear, trusted, forward: Vec::new(), fields: Vec::new(), extra }
+        let (forward, fields) = (Vec::new(), Vec::new());
+        ProxyOptions { backend, pop3: None, leg: Leg::Clear, trusted, forward, fields, sessions: 100, extra }
     }
 }
 
@@ -61,7 +68,9 @@ impl Proxy {
         let authority = Authority::new(dir.path(), "proxy-authority");
         let certificate = authority.server("proxy", &["localhost", "127.0.0.1", "proxy.test"]);
         let own = config(&options);
-        Proxy { instance: Instance::start(dir, certificate, &options.trusted, own) }
+        let ProxyOptions { trusted, sessions, .. } = &options;
+        let setup = Setup { certificate, trusted, haproxy_trusted: "", sessions: *sessions, own };
+        Proxy { instance: Instance::start(dir, setup) }
     }
 }
 
@@ -79,13 +88,20 @@ impl DerefMut for Proxy {
 }
 
 fn config(options: &ProxyOptions) -> String {
-    let ProxyOptions { backend, leg, forward, fields, extra, .. } = options;
+    let ProxyOptions { backend, pop3, leg, forward, fields, extra, .. } = options;
     let leg = match leg {
         Leg::Clear => "",
         Leg::StartTls => " starttls=any-cert",
         Leg::Tls => " ssl=any-cert",
     };
-    let mut args = format!("proxy=y nopassword=y host={} port={}{leg}", backend.ip(), backend.port());
+    let pop3 = pop3.as_ref().unwrap_or(backend);
+    // The database has one row for all; %s is the service that asks.
+    let by_service = |pop3: String, imap: String| {
+        if pop3 == imap { imap } else { format!("%{{if;%s;eq;pop3;{pop3};{imap}}}") }
+    };
+    let host = by_service(pop3.ip().to_string(), backend.ip().to_string());
+    let port = by_service(pop3.port().to_string(), backend.port().to_string());
+    let mut args = format!("proxy=y nopassword=y host={host} port={port}{leg}");
     let forward = forward.iter().map(|(name, value)| format!("forward_{name}={value}"));
     for word in forward.chain(fields.iter().cloned()) {
         assert!(!word.contains(char::is_whitespace), "a field of this database is one word: {word:?}");

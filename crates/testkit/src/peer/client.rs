@@ -34,16 +34,20 @@ impl Client {
     /// Connects and says nothing.
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Client {
-        let socket = TcpStream::connect_timeout(&addr, DIALOGUE_LIMIT);
-        Client { conn: Conn::new(socket.unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}"))), tags: 0 }
+        Client { conn: connected(addr), tags: 0 }
     }
 
     /// Connects from a chosen local address. All of 127.0.0.0/8 is there on Linux without being configured, so one test
     /// can be many clients.
     #[track_caller]
     pub fn connect_from(source: IpAddr, addr: SocketAddr) -> Client {
-        let socket = bound_to(source, addr);
-        Client { conn: Conn::new(socket.unwrap_or_else(|e| panic!("cannot connect from {source} to {addr}: {e}"))), tags: 0 }
+        Client::connect_from_port(SocketAddr::new(source, 0), addr)
+    }
+
+    /// Connects from a chosen local address and port, for where the kernel has none to give away.
+    #[track_caller]
+    pub fn connect_from_port(source: SocketAddr, addr: SocketAddr) -> Client {
+        Client { conn: connected_from(source, addr), tags: 0 }
     }
 
     /// Connects with TLS from the first byte, expecting a certificate for `name`.
@@ -227,11 +231,25 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// A connection that has said nothing yet.
+#[track_caller]
+pub(super) fn connected(addr: SocketAddr) -> Conn {
+    let socket = TcpStream::connect_timeout(&addr, DIALOGUE_LIMIT);
+    Conn::new(socket.unwrap_or_else(|e| panic!("cannot connect to {addr}: {e}")))
+}
+
+/// The same from a chosen local address; port 0 is any.
+#[track_caller]
+pub(super) fn connected_from(source: SocketAddr, addr: SocketAddr) -> Conn {
+    let socket = bound_to(source, addr);
+    Conn::new(socket.unwrap_or_else(|e| panic!("cannot connect from {source} to {addr}: {e}")))
+}
+
 /// The standard library has no way to bind before connecting.
-fn bound_to(source: IpAddr, addr: SocketAddr) -> rustix::io::Result<TcpStream> {
+fn bound_to(source: SocketAddr, addr: SocketAddr) -> rustix::io::Result<TcpStream> {
     let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
+    rustix::net::bind(&socket, &source)?;
     rustix::net::connect(&socket, &addr)?;
     Ok(TcpStream::from(socket))
 }

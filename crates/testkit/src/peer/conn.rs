@@ -1,7 +1,7 @@
 //! One connection of a scripted peer: bytes with a deadline, and the dialogue so far.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::Signal;
+use super::stream::Stream;
 
 /// How long a step of a dialogue may take before it fails.
 pub const DIALOGUE_LIMIT: Duration = Duration::from_secs(10);
@@ -136,15 +137,41 @@ impl Conn {
 
     #[track_caller]
     pub(super) fn expect_line_by(&mut self, end: Instant, piece: &str) -> String {
-        let Some(line) = self.read_until_lf(end) else { self.fail(&format!("expected a line with {piece:?}, got the end")) };
-        let Some(text) = line.strip_suffix(b"\r\n") else {
-            self.fail(&format!("expected a line with {piece:?}, got one without CRLF"))
-        };
-        let text = String::from_utf8_lossy(text).into_owned();
+        let text = String::from_utf8_lossy(&self.expect_raw_line_by(end, piece)).into_owned();
         if !text.contains(piece) {
             self.fail(&format!("expected a line with {piece:?}, got {text:?}"));
         }
         text
+    }
+
+    /// The next line without its CRLF, byte for byte; `piece` is only for the text of a failure.
+    #[track_caller]
+    pub(super) fn expect_raw_line_by(&mut self, end: Instant, piece: &str) -> Vec<u8> {
+        let Some(mut line) = self.read_until_lf(end) else { self.fail(&format!("expected a line with {piece:?}, got the end")) };
+        if !line.ends_with(b"\r\n") {
+            self.fail(&format!("expected a line with {piece:?}, got one without CRLF"));
+        }
+        line.truncate(line.len() - 2);
+        line
+    }
+
+    /// Whether anything more comes, now or within the patience for a step; `false` at the end of the stream. Takes no
+    /// more than one byte from the kernel.
+    #[track_caller]
+    pub(super) fn has_more(&mut self) -> bool {
+        if !self.waiting.is_empty() {
+            return true;
+        }
+        match self.fill_by(self.deadline(), 1) {
+            Ok(more) => more,
+            Err(e) if is_reset(&e) => false,
+            Err(e) => self.fail(&format!("waiting for anything: {e}")),
+        }
+    }
+
+    /// Everything that has come from the peer so far, up to 256 MiB; inside TLS, what came out of it.
+    pub fn received(&self) -> Vec<u8> {
+        self.capture.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads lines until one contains `piece`; returns them all, the last one being that line. All of them together
@@ -170,9 +197,20 @@ impl Conn {
     /// Exactly `n` bytes.
     #[track_caller]
     pub fn read_exact(&mut self, n: usize) -> Vec<u8> {
+        self.read_in_blocks(n, BLOCK)
+    }
+
+    /// As [`Conn::read_exact`], and what follows is left to the kernel: it may be the beginning of TLS.
+    #[track_caller]
+    pub(super) fn read_no_more(&mut self, n: usize) -> Vec<u8> {
+        self.read_in_blocks(n, 1)
+    }
+
+    #[track_caller]
+    fn read_in_blocks(&mut self, n: usize, block: usize) -> Vec<u8> {
         let end = Instant::now() + self.patience.max(Duration::from_micros(n as u64));
         while self.waiting.len() < n {
-            match self.fill(end) {
+            match self.fill_by(end, block) {
                 Ok(true) => {}
                 Ok(false) => self.fail(&format!("expected {n} bytes, got the end after {}", self.waiting.len())),
                 Err(e) => self.fail(&format!("expected {n} bytes, got {}, then: {e}", self.waiting.len())),
@@ -324,6 +362,10 @@ impl Conn {
         Instant::now() + self.patience
     }
 
+    pub(super) fn capture(&self) -> Arc<Mutex<Vec<u8>>> {
+        self.capture.clone()
+    }
+
     pub(super) fn socket(&self) -> Weak<TcpStream> {
         Arc::downgrade(&self.socket)
     }
@@ -369,13 +411,18 @@ impl Conn {
 
     /// Reads once; `false` at the end of the stream.
     fn fill(&mut self, end: Instant) -> std::io::Result<bool> {
+        self.fill_by(end, BLOCK)
+    }
+
+    /// As [`Conn::fill`], at most so many bytes.
+    fn fill_by(&mut self, end: Instant, most: usize) -> std::io::Result<bool> {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
         self.socket.set_read_timeout(Some(left))?;
-        let mut block = [0; 16 * 1024];
-        let n = match self.stream.read(&mut block) {
+        let mut block = [0; BLOCK];
+        let n = match self.stream.read(&mut block[..most.min(BLOCK)]) {
             Ok(n) => n,
             // Half of the world ends TLS without close_notify.
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => 0,
@@ -387,7 +434,7 @@ impl Conn {
         let got = &block[..n];
         match n {
             0 => self.note('=', b"end of stream"),
-            _ => self.note('<', got),
+            _ => self.note_received(got, most == 1),
         }
         self.waiting.extend_from_slice(got);
         let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
@@ -402,6 +449,17 @@ impl Conn {
         self.waiting.drain(..n).collect()
     }
 
+    /// Bytes that were taken one by one are shown as one turn.
+    fn note_received(&mut self, got: &[u8], join: bool) {
+        match self.dialogue.last_mut() {
+            Some(Turn { mark: '<', shown, total }) if join && shown.len() < TURN_SHOWN => {
+                shown.extend_from_slice(got);
+                *total += got.len();
+            }
+            _ => self.note('<', got),
+        }
+    }
+
     fn note(&mut self, mark: char, bytes: &[u8]) {
         if self.dialogue.len() == TURNS_KEPT {
             self.dialogue.remove(TURNS_KEPT / 2);
@@ -413,6 +471,9 @@ impl Conn {
 
 /// Most bytes that are kept of what one connection sends: more than any test means to send, less than a machine has.
 const KEPT: usize = 256 << 20;
+
+/// Most bytes that are asked of the kernel at once.
+const BLOCK: usize = 16 * 1024;
 
 // Both only bear on failure messages; the capture keeps what they leave out.
 const TURN_SHOWN: usize = 1000;
@@ -432,57 +493,4 @@ fn is_timeout(e: &std::io::Error) -> bool {
 
 fn is_reset(e: &std::io::Error) -> bool {
     matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
-}
-
-#[derive(Debug)]
-enum Stream {
-    Plain(TcpStream),
-    Server(Box<StreamOwned<ServerConnection, TcpStream>>),
-    Client(Box<StreamOwned<ClientConnection, TcpStream>>),
-}
-
-impl Stream {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Stream::Plain(s) => s.read(into),
-            Stream::Server(s) => s.read(into),
-            Stream::Client(s) => s.read(into),
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Stream::Plain(s) => s.write_all(bytes),
-            Stream::Server(s) => s.write_all(bytes).and_then(|()| s.flush()),
-            Stream::Client(s) => s.write_all(bytes).and_then(|()| s.flush()),
-        }
-    }
-
-    fn handshake(&mut self) -> std::io::Result<()> {
-        match self {
-            Stream::Plain(_) => {}
-            Stream::Server(s) => {
-                s.conn.complete_io(&mut s.sock)?;
-            }
-            Stream::Client(s) => {
-                s.conn.complete_io(&mut s.sock)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// TLS has a way to say that the end was meant.
-    fn say_goodbye(&mut self) {
-        match self {
-            Stream::Plain(_) => {}
-            Stream::Server(s) => {
-                s.conn.send_close_notify();
-                let _ = s.conn.write_tls(&mut s.sock);
-            }
-            Stream::Client(s) => {
-                s.conn.send_close_notify();
-                let _ = s.conn.write_tls(&mut s.sock);
-            }
-        }
-    }
 }

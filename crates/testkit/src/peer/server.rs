@@ -17,7 +17,7 @@ use crate::wait::{PATIENCE, poll};
 pub struct FakeServer {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: Option<(Arc<TcpListener>, JoinHandle<()>)>,
 }
 
 impl FakeServer {
@@ -48,15 +48,34 @@ impl FakeServer {
     /// that owns its connection, so that it can end it with [`Conn::reset`].
     #[track_caller]
     pub fn start_at(addr: SocketAddr, script: impl Fn(Conn) + Send + Sync + 'static) -> FakeServer {
-        let listener = TcpListener::bind(addr).unwrap_or_else(|e| panic!("cannot listen on {addr}: {e}"));
-        let addr = listener.local_addr().unwrap_or_else(|e| panic!("cannot listen on {addr}: {e}"));
+        let script = Arc::new(script);
+        // A child that another test is just starting may hold a listener that was closed on this port, until it is itself.
+        let bound = poll(Duration::from_secs(5), || {
+            let script = Arc::clone(&script);
+            match FakeServer::try_start_at(addr, move |conn| script(conn)) {
+                Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => None,
+                bound => Some(bound),
+            }
+        });
+        match bound {
+            Some(Ok(server)) => server,
+            Some(Err(e)) => panic!("cannot listen on {addr}: {e}"),
+            None => panic!("cannot listen on {addr}: somebody else does"),
+        }
+    }
+
+    /// As [`FakeServer::start_at`]; an address that cannot be had is an answer, not a failure.
+    #[track_caller]
+    pub fn try_start_at(addr: SocketAddr, script: impl Fn(Conn) + Send + Sync + 'static) -> std::io::Result<FakeServer> {
+        let listener = Arc::new(TcpListener::bind(addr)?);
+        let addr = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let accepting = {
-            let shared = shared.clone();
+            let (shared, listener) = (shared.clone(), listener.clone());
             std::thread::Builder::new().name(format!("fake server {addr}")).spawn(move || accept(&listener, &shared, script))
         };
         let accepting = accepting.unwrap_or_else(|e| panic!("cannot start a thread: {e}"));
-        FakeServer { addr, shared, accepting: Some(accepting) }
+        Ok(FakeServer { addr, shared, accepting: Some((listener, accepting)) })
     }
 
     /// Where it listens.
@@ -118,12 +137,19 @@ impl FakeServer {
         assert!(done, "a server script has not ended after {} s", PATIENCE.as_secs());
     }
 
-    fn stop(&mut self) {
-        let Some(accepting) = self.accepting.take() else { return };
-        self.shared.stopped.store(true, Ordering::Release);
-        // A blocking accept has to be woken by what it waits for.
-        drop(TcpStream::connect(self.addr));
+    /// Closes the listener; connections that were accepted go on.
+    pub fn stop_listening(&mut self) {
+        let Some((listener, accepting)) = self.accepting.take() else { return };
+        self.shared.closed.store(true, Ordering::Release);
+        // Closing is not enough: a child that another test is about to start has the same socket for a moment. This ends
+        // it for all, and wakes the thread that accepts.
+        let _ = rustix::net::shutdown(&*listener, rustix::net::Shutdown::Both);
         let _ = accepting.join();
+    }
+
+    fn stop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.stop_listening();
         // Nothing is added from here on.
         for visit in self.shared.visits().iter() {
             if let Some(socket) = visit.socket.upgrade() {
@@ -197,6 +223,9 @@ impl fmt::Debug for Signal {
 
 #[derive(Default)]
 struct Shared {
+    /// Nobody is accepted any more.
+    closed: AtomicBool,
+    /// Scripts are to end.
     stopped: Arc<AtomicBool>,
     visits: Mutex<Vec<Visit>>,
     scripts: Mutex<Vec<JoinHandle<()>>>,
@@ -218,7 +247,7 @@ struct Visit {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>, script: impl Fn(Conn) + Send + Sync + 'static) {
     let script = Arc::new(script);
     for socket in listener.incoming() {
-        if shared.stopped.load(Ordering::Acquire) {
+        if shared.closed.load(Ordering::Acquire) {
             return;
         }
         // A client that gave up before it was accepted is no business of the script.
