@@ -189,6 +189,11 @@ impl Slot {
         }
     }
 
+    /// The seconds of its clock.
+    pub(crate) fn now(&self) -> u32 {
+        self.clock.now()
+    }
+
     /// Says that something moved just now.
     pub fn touch(&self) {
         self.last.store(self.clock.now(), Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! One connection, in clear or under TLS.
 //!
-//! For the dialogue there are [`Conn::read`], [`Conn::write_all`] and [`Conn::shutdown`]. For the pump there are steps
+//! For the dialogue there are [`Conn::read`], [`Conn::write_all`] and [`Conn::shutdown`]; [`Conn::peek`] is for what must not
+//! be read too far. For the pump there are steps
 //! that never wait (`try_take`, `try_give`, `try_flush`), so the TLS engine underneath can change without the pump.
 //! A `Conn` becomes TLS only by being consumed ([`crate::Acceptor::accept`], [`crate::Connector::connect`]): no reader
 //! of the clear connection can survive the switch.
@@ -106,6 +107,28 @@ impl Conn {
                 Taken::Blocked => {
                     self.socket.ready(Interest::READABLE.add(Interest::WRITABLE)).await?;
                 }
+            }
+        }
+    }
+
+    /// Waits for bytes and copies what is there to `space` without taking it: the next read finds it again. 0 is the end, or
+    /// `space` is empty. Only in clear: what TLS has decrypted is taken from the wire already.
+    ///
+    /// Whoever peeks again without reading gets the same at once, and would spin; [`crate::read_head`] does not.
+    ///
+    /// # Errors
+    /// What the kernel said; `InvalidInput` under TLS.
+    pub async fn peek(&self, space: &mut [u8]) -> io::Result<usize> {
+        if self.is_tls() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a connection under TLS cannot be peeked at"));
+        }
+        if space.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            match self.socket.peek(space).await {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
             }
         }
     }

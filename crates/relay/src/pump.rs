@@ -121,6 +121,9 @@ pub struct Ended {
     pub to_backend: u64,
     /// Octets of the backend handed on to the client, likewise.
     pub to_client: u64,
+    /// How long the client had been quiet, to the second; `None` where it said nothing since the relay began. After a second or
+    /// two the backend's end was most likely its answer to the client (a logout).
+    pub client_quiet: Option<Duration>,
     /// Whether the caller may still write to the client: it stands where the backend left it, nothing is half sent, and we
     /// have not ended our direction.
     pub client_writable: bool,
@@ -142,6 +145,7 @@ pub async fn pump<W: Watch>(client: &mut Conn, backend: &mut Conn, early: Early,
         client_lost: false,
         backend_lost: false,
         first: None,
+        client_spoke: (!early.to_backend.is_empty()).then(|| slot.now()),
         slot,
         registered: None,
     };
@@ -175,6 +179,8 @@ struct Relay<'a> {
     backend_lost: bool,
     /// Whose end came first, and how.
     first: Option<(EndedBy, Reason)>,
+    /// When the client said something last, by the slot's clock.
+    client_spoke: Option<u32>,
     slot: Arc<Slot>,
     /// The waker the slot knows: asking again only when it changes saves a lock per wait.
     registered: Option<Waker>,
@@ -184,6 +190,9 @@ impl Relay<'_> {
     /// Moves what can be moved now. True if there is more to do at once.
     fn step<W: Watch>(&mut self, watch: &mut W) -> bool {
         let up = self.up.turn(self.client, self.backend, &mut ());
+        if up.moved {
+            self.client_spoke = Some(self.slot.now());
+        }
         // Once the backend has said its last, a client that keeps talking does not prolong the session.
         if up.moved && !self.down.is_ending() {
             self.slot.touch();
@@ -295,7 +304,9 @@ impl Relay<'_> {
             // Both directions end only after one side did; the arm exists because the compiler cannot know.
             (None, None) => (EndedBy::Backend, Reason::Closed),
         };
-        Ended { side, reason, to_backend: self.up.moved, to_client: self.down.moved, client_writable }
+        let quiet = self.client_spoke.map(|then| self.slot.now().saturating_sub(then));
+        let client_quiet = quiet.map(|seconds| Duration::from_secs(seconds.into()));
+        Ended { side, reason, to_backend: self.up.moved, to_client: self.down.moved, client_quiet, client_writable }
     }
 }
 

@@ -132,6 +132,28 @@ async fn the_caller_may_have_the_last_word_after_the_backend_s_end() {
 }
 
 /// Resets the connection of a socket handle, whatever stands on it.
+#[tokio::test]
+async fn how_long_the_client_was_quiet_is_told() {
+    for said in BOTH {
+        let ((mut client, mut near), (mut far, mut backend)) = (leg(false).await, leg(false).await);
+        let clock = Clock::new();
+        let slot = clock.slot(Duration::MAX);
+        let relayed = tokio::spawn(async move {
+            let mut watch = Remembers::default();
+            pump(&mut near, &mut far, Early::default(), slot, &mut watch).await
+        });
+        if said {
+            client.write_all(b"QUIT\r\n").await.unwrap();
+            let mut heard = BytesMut::new();
+            assert!(backend.read(&mut heard, 100).await.unwrap() > 0);
+        }
+        clock.advance(7);
+        backend.finish().await.unwrap();
+        let ended = relayed.await.unwrap();
+        assert_eq!((ended.side, ended.client_quiet), (EndedBy::Backend, said.then(|| Duration::from_secs(7))));
+    }
+}
+
 fn reset(below: &std::net::TcpStream) {
     SockRef::from(below).set_linger(Some(Duration::ZERO)).unwrap();
 }

@@ -4,9 +4,13 @@
 #[cfg(test)]
 mod accepting;
 #[cfg(test)]
+mod dialing;
+#[cfg(test)]
 mod ends;
 #[cfg(test)]
 mod handshakes;
+#[cfg(test)]
+mod heads;
 #[cfg(test)]
 mod moving;
 #[cfg(test)]
