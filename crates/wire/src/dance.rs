@@ -19,138 +19,19 @@
 pub mod dialect;
 mod echo;
 mod gate;
+mod outcome;
+mod plan;
 
-use crate::login::{Mechanism, Welcome};
+pub use outcome::{BackendNo, DanceEvent, NoKind, Stumble, StumbleKind};
+pub use plan::{IdentityRefused, Introduction, Plan, Secure, SignIn};
+
+use crate::login::Welcome;
 use crate::machine::Step;
-use crate::origin::{ForwardField, Origin};
-use crate::secret::Password;
 use bytes::{Buf, BytesMut};
 use dialect::{Answer, Ask, Dialect, Heard, Offer, protocol};
 use echo::Echo;
 use gate::speakable;
 use std::collections::VecDeque;
-
-/// When TLS begins on the connection to the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Secure {
-    /// Never: the connection stays in clear.
-    Never,
-    /// After the greeting, by the protocol's own command.
-    StartTls,
-    /// It is in place before the greeting.
-    Implicit,
-}
-
-/// How to sign in.
-#[derive(Debug)]
-pub struct SignIn {
-    /// The mailbox: `destuser`, else the user.
-    pub user: String,
-    /// The master user who signs in for the user; forces SASL.
-    pub master: Option<String>,
-    /// The password of the master user where there is one, else of the user.
-    pub password: Password,
-    /// The SASL mechanism asked for (`proxy_mech`); `None` takes the protocol's own.
-    pub mechanism: Option<Mechanism>,
-}
-
-/// Who is calling, as it is to be told.
-#[derive(Debug)]
-pub struct Introduction {
-    /// What we believe, with the hop already spent.
-    pub origin: Origin,
-    /// What the client said of itself, where it is retained.
-    pub client_id: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Pairs that the user database adds behind the received ones.
-    pub forward: Vec<ForwardField>,
-}
-
-/// What is to be done on a fresh connection.
-#[derive(Debug)]
-pub struct Plan {
-    /// When TLS begins.
-    pub secure: Secure,
-    /// Whom to introduce; `None` for backends that must not be told (`proxy_not_trusted`).
-    pub introduce: Option<Introduction>,
-    /// How to sign in.
-    pub sign_in: SignIn,
-    /// Wait for each reply before the next command (`proxy_nopipelining`).
-    pub one_at_a_time: bool,
-}
-
-/// What the dance reports.
-#[derive(Debug)]
-pub enum DanceEvent {
-    /// The backend is ready for TLS. If any byte waits in `input`, give up; else shake hands and call [`Dance::secured`].
-    Secure,
-    /// The user is in. What is left in `input` belongs to the client.
-    Welcome(Welcome),
-    /// The backend said no to the login.
-    Refused(BackendNo),
-}
-
-/// What kind of no it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoKind {
-    /// Wrong credentials, or a no without a reason.
-    Credentials,
-    /// May not act as that user.
-    NotAuthorized,
-    /// Try later.
-    Unavailable,
-    /// Too many connections.
-    Limit,
-    /// In use.
-    InUse,
-    /// See the administrator.
-    ContactAdmin,
-    /// The password has expired.
-    Expired,
-    /// A text for the person.
-    Alert,
-    /// The backend's own misconfiguration.
-    ServerBug,
-}
-
-/// The backend's no: for the log in full, for the client only what [`NoKind`] allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackendNo {
-    /// What kind of no.
-    pub kind: NoKind,
-    /// The reply, printable, one line, at most 512 octets.
-    pub text: String,
-}
-
-/// Why the dance could not be finished, other than by a no to the login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StumbleKind {
-    /// Not this protocol, junk, a wrong tag, too long, replies ahead of commands.
-    Protocol,
-    /// The backend refused a step for now (STARTTLS answered NO, BYE in the greeting).
-    Refused,
-    /// The backend cannot do what the route demands (no STARTTLS, LOGINDISABLED, no usable mechanism, PREAUTH).
-    NotOffered,
-    /// A value cannot be said in this protocol (control characters in a user or password).
-    Unspeakable,
-}
-
-/// A dance that could not be finished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stumble {
-    /// Why.
-    pub kind: StumbleKind,
-    /// What happened, for the log: printable, at most 512 octets.
-    pub detail: String,
-}
-
-impl Stumble {
-    /// A stumble with a detail that may quote the backend's cleaned words; it is cut here.
-    pub fn new(kind: StumbleKind, detail: impl Into<String>) -> Stumble {
-        let mut detail = detail.into();
-        detail.truncate(detail.floor_char_boundary(512));
-        Stumble { kind, detail }
-    }
-}
 
 /// A login to a backend, under way.
 pub struct Dance {
@@ -169,6 +50,8 @@ pub struct Dance {
     credentials_sent: bool,
     aside: Aside,
     farewell: Option<String>,
+    /// The backend's words when it refused to hear who is calling.
+    identity_refused: Option<String>,
     echo: Echo,
 }
 
@@ -213,6 +96,7 @@ impl Dance {
             credentials_sent: false,
             aside: Aside::default(),
             farewell: None,
+            identity_refused: None,
         }
     }
 
@@ -249,6 +133,11 @@ impl Dance {
         self.credentials_sent
     }
 
+    /// Whether the backend has greeted as one that can be signed in to.
+    pub fn greeted(&self) -> bool {
+        self.heard != "none"
+    }
+
     /// The capabilities that the backend told before the sign-in, behind TLS where there is TLS.
     pub fn learnt(&self) -> Option<&str> {
         self.dialect.capability()
@@ -259,9 +148,14 @@ impl Dance {
         self.dialect.left_out()
     }
 
-    /// Whether the backend was told who is calling.
+    /// Whether the backend was told who is calling, and did not refuse to hear it.
     pub fn introduced(&self) -> bool {
-        self.introduced
+        self.introduced && self.identity_refused.is_none()
+    }
+
+    /// The words with which the backend refused to hear who is calling, cleaned, where the login went on all the same.
+    pub fn identity_refused(&self) -> Option<&str> {
+        self.identity_refused.as_deref()
     }
 
     /// The words with which the backend took its leave, cleaned, for when the connection ends without an answer.
@@ -412,7 +306,15 @@ impl Dance {
                     return Ok(Some(self.welcome(welcome, matches!(answer, Answer::Yes(_)))));
                 }
             }
-            // Whatever it thinks of the introduction: the user is to get in.
+            (Ask::Introduce, Answer::No(BackendNo { text, .. }) | Answer::NotUnderstood(text))
+                if self.dialect.introduction_is_a_right() =>
+            {
+                if self.plan.identity_refused == IdentityRefused::Fail {
+                    let detail = format!("the backend refused to hear who is calling (identity_refused = \"fail\"): {text}");
+                    return Err(Stumble::new(StumbleKind::NotOffered, detail));
+                }
+                self.identity_refused = Some(text);
+            }
             (Ask::Introduce, _) => {}
         }
         if self.owed.is_empty() {

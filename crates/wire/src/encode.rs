@@ -54,6 +54,16 @@ pub fn escaped(octets: &[u8], max: usize) -> String {
     text
 }
 
+/// Text as a part of a URL or of a response code: what is not unreserved (RFC 3986 section 2.3) as `%NN`, so that nothing in
+/// it can mean anything there.
+pub fn percent_encoded(text: &str) -> String {
+    let octet = |octet: u8| match octet {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => char::from(octet).to_string(),
+        _ => format!("%{octet:02X}"),
+    };
+    text.bytes().map(octet).collect()
+}
+
 /// Text as it may be shown to a person at the end of a protocol line: one line, no control characters, nothing that turns
 /// the reading direction, at most `max` octets. Leading opening brackets go, lest the text be read as a response code.
 pub fn one_line(text: &str, max: usize) -> String {
@@ -114,6 +124,12 @@ mod tests {
             }
         }
         assert_eq!(escaped(&[b'a'; 11], 10), "aaaaaaa...");
+    }
+
+    #[test]
+    fn encoded_text_means_nothing() {
+        assert_eq!(percent_encoded("Joe-1._~"), "Joe-1._~");
+        assert_eq!(percent_encoded("j@b]/ %\r\nä"), "j%40b%5D%2F%20%25%0D%0A%C3%A4");
     }
 
     #[test]

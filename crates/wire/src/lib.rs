@@ -12,7 +12,9 @@
 //! * [`sasl`]: mechanisms, server and client side;
 //! * [`origin`]: who is really calling, and the ways to tell the next server;
 //! * [`dance`]: the one backend login, over a dialect for each protocol;
-//! * [`imap`]: the IMAP codec, front and dialect.
+//! * `manners`: what the fronts of all protocols do alike (counting, SASL, handing over credentials);
+//! * [`stranger`]: who speaks something else altogether;
+//! * [`imap`], [`pop3`]: codec, front and dialect of each protocol.
 
 pub mod dance;
 pub mod encode;
@@ -20,6 +22,9 @@ pub mod imap;
 pub mod line;
 pub mod login;
 pub mod machine;
+mod manners;
 pub mod origin;
+pub mod pop3;
 pub mod sasl;
 pub mod secret;
+pub mod stranger;

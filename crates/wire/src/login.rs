@@ -104,6 +104,10 @@ pub struct Welcome {
     pub aside: Vec<Vec<u8>>,
 }
 
+/// The words of [`Refusal::Looping`] in every protocol, behind its code. Proxies in front know by them not to try again, so they
+/// never change.
+pub const LOOPING: &str = "Account is temporarily unavailable. (Proxies are looping.)";
+
 /// What a client may hear when it is not let in. Each protocol spells it once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -116,6 +120,8 @@ pub enum Refusal {
         /// The backend's own words, cleaned and cut, where it said "try later" itself.
         text: Option<String>,
     },
+    /// The login went through too many proxies, or came back to us: trying again will not help. Said as [`LOOPING`].
+    Looping,
     /// A password was said or asked for on a connection that anyone can read.
     PrivacyRequired,
     /// Too many connections of this user or address.
@@ -143,6 +149,23 @@ pub enum Refusal {
         /// The backend's words, cleaned and cut.
         text: String,
     },
+    /// The mailbox lives elsewhere, and the client is to go there by itself (`host` with `nologin` in a row).
+    Referral(Referral),
+}
+
+/// Where a client is sent by a referral (RFC 2221). Each front spells it, or says only the words where it cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referral {
+    /// The name to sign in with there.
+    pub user: String,
+    /// The mechanism that the client used here.
+    pub mechanism: Mechanism,
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    /// The port there.
+    pub port: u16,
+    /// Words for the person instead of `Try this server instead.`
+    pub text: Option<String>,
 }
 
 /// Why we end a connection by ourselves.

@@ -96,7 +96,7 @@ pub async fn sign_in(
         for ip in &addresses {
             let at = SocketAddr::new(*ip, route.port);
             let plan =
-                Plan { secure: route.secure, introduce: introduction(), sign_in: sign_in(), one_at_a_time: route.one_at_a_time };
+                Plan { secure: route.secure, introduce: introduction(), sign_in: sign_in(), one_at_a_time: route.one_at_a_time, identity_refused: wire::dance::IdentityRefused::Fail };
             match one_try(means, route, at, Dance::new(dialect(), plan), deadline).await {
                 Ok(mut signed_in) => {
                     signed_in.retries = retries;

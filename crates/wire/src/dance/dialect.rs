@@ -102,7 +102,7 @@ pub trait Dialect: Send {
     /// There is nothing more to say.
     fn say_on(&mut self, out: &mut BytesMut) -> Result<Said, Stumble>;
 
-    /// TLS is in place: what was told before it counts for nothing.
+    /// TLS is in place: what was told before it counts for nothing, where the protocol has a way to tell it again.
     fn secured(&mut self);
 
     /// The capabilities told before the sign-in, since TLS where there is TLS.
@@ -114,6 +114,10 @@ pub trait Dialect: Send {
     /// Whether the client is to be told capabilities after the sign-in, and the backend has told none of its own accord.
     fn lacks_capability(&self) -> bool;
 
+    /// Whether a backend that offers to hear who is calling grants a right by it, so that a no to what we said matters
+    /// (`XCLIENT`). False where the answer says nothing about that (IMAP `ID`).
+    fn introduction_is_a_right(&self) -> bool;
+
     /// Keys of the introduction that were not sent.
     fn left_out(&self) -> &[String];
 
@@ -122,18 +126,20 @@ pub trait Dialect: Send {
 }
 
 /// What a peer that does not speak the expected protocol seems to speak, by its first four octets. `None` also where there
-/// are fewer.
-pub fn foreign(head: &[u8]) -> Option<&'static str> {
-    match head {
-        [b'+', b'O', b'K', ..] | [b'-', b'E', b'R', b'R', ..] if head.len() > 3 => Some("POP3's: is the port right?"),
-        [b'2' | b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..] => Some("SMTP's or FTP's: is the port right?"),
-        [b'H', b'T', b'T', b'P', ..] => Some("HTTP's: is the port right?"),
-        [b'S', b'S', b'H', b'-', ..] => Some("SSH's: is the port right?"),
-        [b'"', b'A'..=b'Z' | b'a'..=b'z', _, _, ..] => Some("ManageSieve's: is the port right?"),
+/// are fewer, and where it is `expected`: `IMAP` or `POP3`.
+pub fn foreign(head: &[u8], expected: &str) -> Option<&'static str> {
+    let (protocol, what) = match head {
+        [b'+', b'O', b'K', _, ..] | [b'-', b'E', b'R', b'R', ..] => ("POP3", "POP3's: is the port right?"),
+        [b'*', b' ', b'O' | b'B' | b'P', b'K' | b'Y' | b'R', ..] => ("IMAP", "IMAP's: is the port right?"),
+        [b'2' | b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..] => ("SMTP", "SMTP's or FTP's: is the port right?"),
+        [b'H', b'T', b'T', b'P', ..] => ("HTTP", "HTTP's: is the port right?"),
+        [b'S', b'S', b'H', b'-', ..] => ("SSH", "SSH's: is the port right?"),
+        [b'"', b'A'..=b'Z' | b'a'..=b'z', _, _, ..] => ("ManageSieve", "ManageSieve's: is the port right?"),
         // A handshake or an alert record of TLS 1.x.
-        [0x15 | 0x16, 3, 0..=4, _, ..] => Some("a TLS record: should this route say ssl=yes?"),
-        _ => None,
-    }
+        [0x15 | 0x16, 3, 0..=4, _, ..] => ("TLS", "a TLS record: should this route say ssl=yes?"),
+        _ => return None,
+    };
+    (protocol != expected).then_some(what)
 }
 
 /// A stumble over the backend's breach of the protocol.

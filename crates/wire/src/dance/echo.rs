@@ -6,7 +6,7 @@
 //! or a password that is a word of the protocol could not sign in.
 
 use super::SignIn;
-use crate::encode::{base64_encode, escaped};
+use crate::encode::{base64_encode, escaped, one_line};
 use crate::sasl::client::{Client, Plain};
 use crate::secret::Secret;
 use memchr::memmem;
@@ -34,11 +34,15 @@ impl Echo {
             }
             quoted.push(*octet);
         }
-        let shown = escaped(password, usize::MAX).into_bytes();
-        let mut forms = vec![Secret::new(quoted), Secret::new(shown), sign_in.password.clone(), base64_encode(password)];
+        // As texts are made fit to be shown before they come here.
+        let cleaned = |octets: &[u8]| Secret::new(one_line(&String::from_utf8_lossy(octets), usize::MAX).into_bytes());
+        let shown = Secret::new(escaped(password, usize::MAX).into_bytes());
+        let mut forms = vec![cleaned(&quoted), cleaned(password), shown, sign_in.password.clone(), base64_encode(password)];
+        forms.push(Secret::new(quoted));
         // Whatever a mechanism says, as it says it.
         let mut plain = Plain::new(sign_in);
         forms.extend(std::iter::from_fn(|| plain.next()).map(|message| base64_encode(message.octets.expose())));
+        forms.retain(|form| !form.expose().is_empty());
         // The longest first: a message holds what a shorter form is looked for.
         forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
         Echo(forms)
@@ -46,7 +50,7 @@ impl Echo {
 
     /// Some form of the password is in there; short ones are not looked for.
     pub(super) fn is_in(&self, line: &[u8]) -> bool {
-        self.0.iter().any(|form| form.expose().len() >= SHORT && memmem::find(line, form.expose()).is_some())
+        self.0.iter().any(|form| form.expose().len() >= SHORT && !found(line, form.expose()).is_empty())
     }
 
     /// The text with every form of the password replaced. A short password is looked for only where `short_too`: in a
@@ -59,12 +63,12 @@ impl Echo {
             if short && !short_too {
                 continue;
             }
-            let found: Vec<usize> =
-                memmem::find_iter(&text, form).filter(|at| !short || stands_alone(&text, *at, at + form.len())).collect();
-            if !found.is_empty() {
-                let mut masked = Vec::with_capacity(text.len() + MASK.len() * found.len());
+            let places: Vec<usize> =
+                found(&text, form).into_iter().filter(|at| !short || stands_alone(&text, *at, at + form.len())).collect();
+            if !places.is_empty() {
+                let mut masked = Vec::with_capacity(text.len() + MASK.len() * places.len());
                 let mut from = 0;
-                for at in found {
+                for at in places {
                     masked.extend_from_slice(text.get(from..at).unwrap_or_default());
                     masked.extend_from_slice(MASK);
                     from = at + form.len();
@@ -76,7 +80,10 @@ impl Echo {
             // A quotation may have been cut in the middle of it.
             let dots: &[u8] = if text.ends_with(b"...") { b"..." } else { b"" };
             let body = text.strip_suffix(dots).unwrap_or(&text);
-            let begun = (SHORT - 2..form.len()).rev().find(|n| form.get(..*n).is_some_and(|part| body.ends_with(part)));
+            let begun = (SHORT - 2..form.len()).rev().find(|n| {
+                let tail = body.len().checked_sub(*n).and_then(|start| body.get(start..));
+                form.get(..*n).zip(tail).is_some_and(|(part, tail)| part.eq_ignore_ascii_case(tail))
+            });
             if let Some(n) = begun {
                 text.truncate(body.len() - n);
                 text.extend_from_slice(MASK);
@@ -84,6 +91,15 @@ impl Echo {
         }
         String::from_utf8_lossy(&text).into_owned()
     }
+}
+
+/// Where a form is, in either case of letters if it is long: servers shout words back. Without overlaps.
+fn found(text: &[u8], form: &[u8]) -> Vec<usize> {
+    if form.len() < SHORT {
+        return memmem::find_iter(text, form).collect();
+    }
+    let (text, form) = (Secret::new(text.to_ascii_lowercase()), Secret::new(form.to_ascii_lowercase()));
+    memmem::find_iter(text.expose(), form.expose()).collect()
 }
 
 fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
@@ -114,9 +130,17 @@ mod tests {
             ("eve", "never, eve, said forever", "never, ***, said forever"),
             ("", "nothing", "nothing"),
             ("***", "***", "***"),
+            ("Top-Secret", "LOGIN EVE TOP-SECRET or top-sec", "LOGIN EVE *** or ***"),
+            ("tab\tbed-secret", "no tab?bed-secret here", "no *** here"),
+            ("zw\u{200e}j-secret", "zw?j-secret", "***"),
+            ("q\"uo\tte-secret", "\"q\\\"uo?te-secret\"", "\"***\""),
         ] {
             assert_eq!(masked(password, text, true), expected, "{password}");
         }
+        let latin =
+            SignIn { user: "eve".into(), master: None, password: Secret::new(b"l\xe4tin-1-secret".to_vec()), mechanism: None };
+        let echoed = one_line(&String::from_utf8_lossy(b"no l\xe4tin-1-secret here"), 512);
+        assert_eq!(Echo::new(&latin).masked(echoed, true), "no *** here");
         assert_eq!(masked("in", "Logged in", false), "Logged in");
     }
 }

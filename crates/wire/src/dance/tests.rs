@@ -1,5 +1,6 @@
 use super::*;
 use crate::imap::dialect::Imap;
+use crate::login::Mechanism;
 use crate::secret::Secret;
 use proptest::prelude::*;
 
@@ -7,7 +8,7 @@ const PASSWORD: &str = "s3cr3t-\u{e4}";
 
 fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
     let sign_in = SignIn { user: "joe".into(), master: None, password: Secret::new(PASSWORD.as_bytes().to_vec()), mechanism };
-    Plan { secure, introduce: None, sign_in, one_at_a_time: false }
+    Plan { secure, introduce: None, sign_in, one_at_a_time: false, identity_refused: IdentityRefused::Fail }
 }
 
 fn dance(secure: Secure, mechanism: Option<Mechanism>) -> Dance {

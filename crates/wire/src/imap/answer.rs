@@ -5,8 +5,9 @@
 //! ever repeated, except a tag that has passed [`Tag::of`](super::command::Tag::of).
 
 use super::text::{is_atom_char, write_nstring};
-use crate::encode::one_line;
-use crate::login::{Refusal, Terms, Welcome};
+use crate::encode::percent_encoded;
+use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
+use crate::manners::{self, line};
 use crate::sasl::Server;
 use bytes::{BufMut, BytesMut};
 use std::fmt::Display;
@@ -20,12 +21,6 @@ const CAPABILITY_MAX: usize = 4096;
 /// Why an untagged alert comes when a password was said where anybody can read it.
 pub(super) const EXPOSED: &str = "* BAD [ALERT] Plaintext authentication not allowed without SSL/TLS, but your client did it anyway. \
                                   Anyone on the way may have read the password.";
-
-/// One line with its CRLF.
-pub(super) fn line(out: &mut BytesMut, text: impl Display) {
-    out.put_slice(text.to_string().as_bytes());
-    out.put_slice(b"\r\n");
-}
 
 /// `* OK [CAPABILITY ...] text`
 pub(super) fn greeting(terms: &Terms, out: &mut BytesMut) {
@@ -111,6 +106,8 @@ pub(super) fn refusal(tag: &dyn Display, refusal: &Refusal, out: &mut BytesMut) 
         Refusal::WrongCredentials => ("AUTHENTICATIONFAILED", "Authentication failed.".to_owned()),
         Refusal::NotAuthorized => ("AUTHORIZATIONFAILED", "Authorization failed.".to_owned()),
         Refusal::Unavailable { text } => ("UNAVAILABLE", or(text, "Account is temporarily unavailable.")),
+        // The code says that it is not the password; by the words a proxy in front knows that it is no use trying again.
+        Refusal::Looping => ("UNAVAILABLE", LOOPING.to_owned()),
         Refusal::PrivacyRequired => {
             ("PRIVACYREQUIRED", "Plaintext authentication is disallowed on connections without SSL/TLS.".to_owned())
         }
@@ -119,14 +116,24 @@ pub(super) fn refusal(tag: &dyn Display, refusal: &Refusal, out: &mut BytesMut) 
         Refusal::ContactAdmin { text } => ("CONTACTADMIN", or(text, "Please contact the administrator.")),
         Refusal::Expired { text } => ("EXPIRED", or(text, "The password has expired.")),
         Refusal::Alert { text } => ("ALERT", shown(text, "Login is not possible.")),
+        Refusal::Referral(to) => {
+            return line(out, format_args!("{tag} NO [REFERRAL {}] {}", referral(to), or(&to.text, "Try this server instead.")));
+        }
     };
     line(out, format_args!("{tag} NO [{code}] {text}"));
 }
 
+/// The URL of RFC 2221 and RFC 5092; the registered port goes without saying.
+fn referral(to: &Referral) -> String {
+    let user = percent_encoded(&to.user);
+    let host = if to.host.contains(':') { format!("[{}]", to.host) } else { to.host.clone() };
+    let port = if to.port == 143 { String::new() } else { format!(":{}", to.port) };
+    format!("imap://{user};AUTH={}@{host}{port}/", to.mechanism.name())
+}
+
 /// Text that is fit for the end of a line; what is said instead where nothing is left of it.
 fn shown(text: &str, else_say: &str) -> String {
-    let text = one_line(text, TEXT_MAX);
-    if text.is_empty() { else_say.to_owned() } else { text }
+    manners::shown(text, TEXT_MAX, else_say)
 }
 
 /// The words of a list of capabilities that are words (RFC 3501 section 9: atoms), up to a limit in octets.
@@ -142,6 +149,7 @@ fn capability_words(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::Mechanism;
 
     fn terms() -> Terms {
         Terms {
@@ -180,6 +188,7 @@ mod tests {
             (Refusal::NotAuthorized, "t NO [AUTHORIZATIONFAILED] Authorization failed."),
             (Refusal::Unavailable { text: None }, "t NO [UNAVAILABLE] Account is temporarily unavailable."),
             (Refusal::Unavailable { text: evil() }, "t NO [UNAVAILABLE] ALERT] pay??a OK [CAPABILITY]"),
+            (Refusal::Looping, "t NO [UNAVAILABLE] Account is temporarily unavailable. (Proxies are looping.)"),
             (
                 Refusal::PrivacyRequired,
                 "t NO [PRIVACYREQUIRED] Plaintext authentication is disallowed on connections without SSL/TLS.",
@@ -199,6 +208,25 @@ mod tests {
         let mut out = BytesMut::new();
         refusal(&"t", &Refusal::Alert { text: "x".repeat(10_000) }, &mut out);
         assert_eq!(out.len(), "t NO [ALERT] \r\n".len() + TEXT_MAX);
+    }
+
+    #[test]
+    fn a_referral_is_a_url() {
+        let to = |user: &str, host: &str, port, text: Option<&str>| {
+            let text = text.map(str::to_owned);
+            let referral = Referral { user: user.into(), mechanism: Mechanism::Command, host: host.into(), port, text };
+            let mut out = BytesMut::new();
+            refusal(&"t", &Refusal::Referral(referral), &mut out);
+            String::from_utf8(out.to_vec()).expect("UTF-8")
+        };
+        assert_eq!(
+            to("joe", "a.example", 143, None),
+            "t NO [REFERRAL imap://joe;AUTH=PLAIN@a.example/] Try this server instead.\r\n"
+        );
+        assert_eq!(
+            to("j@b]c", "2001:db8::1", 993, Some("Moved")),
+            "t NO [REFERRAL imap://j%40b%5Dc;AUTH=PLAIN@[2001:db8::1]:993/] Moved\r\n"
+        );
     }
 
     #[test]

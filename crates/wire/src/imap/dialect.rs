@@ -213,7 +213,7 @@ impl Imap {
 
 impl Dialect for Imap {
     fn border(&self, input: &[u8], greeted: bool, most: usize) -> Result<Option<usize>, Stumble> {
-        if !greeted && let Some(what) = foreign(input) {
+        if !greeted && let Some(what) = foreign(input, "IMAP") {
             return Err(protocol(format!("the greeting is {what}")));
         }
         reply::border(input, most).map_err(|why| protocol(format!("the backend sent {why}")))
@@ -314,6 +314,10 @@ impl Dialect for Imap {
 
     fn lacks_capability(&self) -> bool {
         self.after.is_none()
+    }
+
+    fn introduction_is_a_right(&self) -> bool {
+        false
     }
 
     fn left_out(&self) -> &[String] {

@@ -10,8 +10,8 @@
 //!   never more than [`Caps::held_at_most`] octets of it. Commands and broken commands are counted per connection, across
 //!   STARTTLS; the answers to one input are bounded by the number of commands.
 //! * *Nothing is read too far.* After a login is reported, or STARTTLS accepted, the input is not touched again.
-//! * *Nothing is reflected.* Only a well-formed tag is repeated to the client. A connection that begins as HTTP or as a
-//!   TLS handshake is dropped without a word (ALPACA).
+//! * *Nothing is reflected.* Only a well-formed tag is repeated to the client. A connection that begins as HTTP, as a TLS
+//!   handshake or with a PROXY header is dropped without a word ([`stranger`]).
 //! * *A password that may not be said here is not looked at.* It is answered, and not reported.
 //! * *Consumed octets are overwritten* in `input` before they are given up. What `BytesMut` leaves behind when it grows is
 //!   out of reach from here: a driver that reserves [`Caps::held_at_most`] octets and one read up front never makes it
@@ -23,17 +23,18 @@
 //! the next CRLF belongs to it. The last bad command that [`Caps`] allow is answered with BYE in place of BAD. A client
 //! that cancels AUTHENTICATE with `*` hears BAD, as the standard demands, but has done nothing bad.
 
-use super::answer::{self, EXPOSED, line};
+use super::answer::{self, EXPOSED};
 use super::border::{Border, Excess, Found};
 use super::command::{Command, Tag};
 use super::{Caps, goodbye_line};
-use crate::encode::{base64_decode, base64_encode, one_line};
+use crate::encode::{base64_decode, one_line};
 use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
+use crate::manners::{Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::imap_id::{self, Pair};
 use crate::sasl::{Credentials, Heard, Malformed, Server};
-use bytes::{Buf, BytesMut};
-use zeroize::Zeroize;
+use crate::stranger;
+use bytes::BytesMut;
 
 /// The most pairs that are kept of what a client says of itself.
 const RETAINED_PAIRS: usize = 30;
@@ -50,8 +51,7 @@ pub struct Front {
     border: Border,
     /// Nothing has been read yet on this stream: it may be a stranger's.
     fresh: bool,
-    commands: usize,
-    bad_commands: usize,
+    counts: Counts,
     asked_capability: bool,
     /// A trusted peer has said who is calling; it is said once.
     identity_said: bool,
@@ -83,8 +83,7 @@ impl Front {
             state: State::AwaitCommand,
             border: Border::default(),
             fresh: true,
-            commands: 0,
-            bad_commands: 0,
+            counts: Counts::under(Most { commands: caps.commands, bad_commands: caps.bad_commands }),
             asked_capability: false,
             identity_said: false,
             client_id: Vec::new(),
@@ -176,12 +175,10 @@ impl login::Front for Front {
 impl Front {
     fn read_command(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<(State, Flow), Fault> {
         if self.fresh {
-            match first_words(input) {
-                FirstWords::Undecided => return Ok((State::AwaitCommand, Flow::More)),
-                FirstWords::Http => return Err(Fault::peer("http-on-imap", "the client speaks HTTP")),
-                FirstWords::Tls => return Err(Fault::peer("tls-in-clear", "the client speaks TLS where it is not expected")),
-                FirstWords::Other => self.fresh = false,
+            if !stranger::looked_at(input, "http-on-imap")? {
+                return Ok((State::AwaitCommand, Flow::More));
             }
+            self.fresh = false;
         }
         let next = Ok((State::AwaitCommand, Flow::Next));
         match self.border.command(input, &self.caps) {
@@ -271,13 +268,8 @@ impl Front {
         }
     }
 
-    /// Gives up octets that have been understood. They may hold a password, so they are overwritten first.
     fn consume(&mut self, length: usize, input: &mut BytesMut) {
-        let length = length.min(input.len());
-        if let Some(octets) = input.get_mut(..length) {
-            octets.zeroize();
-        }
-        input.advance(length);
+        consume(length, input);
         self.border = Border::default();
     }
 
@@ -316,18 +308,10 @@ impl Front {
                 return Ok(judge(tag, credentials));
             }
             Command::Authenticate { mechanism, initial } => {
-                let Some(exchange) = Server::begin(&mechanism) else {
-                    line(out, format_args!("{tag} NO Unsupported authentication mechanism."));
-                    return Ok((State::AwaitCommand, Flow::Next));
-                };
-                if !self.terms.password_allowed {
-                    let exposed = initial.is_some_and(|said| !said.expose().is_empty()) && exchange.first_response_is_secret();
-                    return Ok(privacy_required(&tag, exposed, out));
-                } else if let Some(response) = initial {
-                    return self.hear(tag, exchange.hear(response), out);
-                } else {
-                    challenge(exchange.challenge(), out);
-                    return Ok((State::AwaitResponse { tag, exchange }, Flow::Next));
+                match authenticate(&mechanism, initial, self.terms.password_allowed) {
+                    Begun::Unknown => line(out, format_args!("{tag} NO Unsupported authentication mechanism.")),
+                    Begun::InClear { exposed } => return Ok(privacy_required(&tag, exposed, out)),
+                    Begun::Heard(heard) => return self.hear(tag, heard, out),
                 }
             }
             Command::Other => self.bad(Some(&tag), "Unknown command, or one that needs a login first.", out)?,
@@ -376,11 +360,7 @@ impl Front {
     }
 
     fn bad(&mut self, tag: Option<&Tag>, why: &str, out: &mut BytesMut) -> Result<(), Fault> {
-        self.bad_commands = self.bad_commands.saturating_add(1);
-        if self.bad_commands >= self.caps.bad_commands {
-            line(out, "* BYE Too many invalid IMAP commands.");
-            return Err(Fault::limit("too-many-bad-commands", format!("{} invalid commands", self.bad_commands)));
-        }
+        self.counts.bad_command().inspect_err(|_| line(out, "* BYE Too many invalid IMAP commands."))?;
         match tag {
             Some(tag) => line(out, format_args!("{tag} BAD {why}")),
             None => line(out, format_args!("* BAD {why}")),
@@ -389,16 +369,9 @@ impl Front {
     }
 
     fn count_command(&mut self, out: &mut BytesMut) -> Result<(), Fault> {
-        self.commands = self.commands.saturating_add(1);
-        if self.commands > self.caps.commands {
-            line(out, "* BYE Too many commands without a login.");
-            return Err(Fault::limit("too-many-commands", format!("more than {} commands before login", self.caps.commands)));
-        }
-        Ok(())
+        self.counts.command().inspect_err(|_| line(out, "* BYE Too many commands without a login."))
     }
 }
-
-const LINE_ENDS: &str = "Lines end in CRLF.";
 
 /// Refuses a password in clear, with a warning where it has been said.
 fn privacy_required(tag: &Tag, exposed: bool, out: &mut BytesMut) -> (State, Flow) {
@@ -411,18 +384,7 @@ fn privacy_required(tag: &Tag, exposed: bool, out: &mut BytesMut) -> (State, Flo
 
 /// Hands the credentials to whoever decides.
 fn judge(tag: Tag, credentials: Credentials) -> (State, Flow) {
-    let mechanism = credentials.mechanism;
-    let event = match credentials.into_login() {
-        Ok(login) => LoginEvent::Login(login),
-        Err(refused) => LoginEvent::Unspeakable { user: refused.user, mechanism, why: refused.why },
-    };
-    (State::AwaitVerdict { tag }, Flow::Tell(event))
-}
-
-fn challenge(question: &[u8], out: &mut BytesMut) {
-    out.extend_from_slice(b"+ ");
-    out.extend_from_slice(base64_encode(question).expose());
-    out.extend_from_slice(b"\r\n");
+    (State::AwaitVerdict { tag }, Flow::Tell(asked(credentials)))
 }
 
 /// What is kept of a client's ID: from its start, as far as the limits reach, without what only trusted peers may say.
@@ -433,30 +395,6 @@ fn retained(pairs: Vec<Pair>) -> Vec<Pair> {
         octets <= RETAINED_OCTETS
     };
     pairs.into_iter().filter(|(key, _)| !imap_id::is_reserved(key)).take(RETAINED_PAIRS).take_while(keep).collect()
-}
-
-enum FirstWords {
-    Undecided,
-    Http,
-    Tls,
-    Other,
-}
-
-/// Who is this? A browser that was steered here, or a TLS handshake on a port that is in clear, says so with its first
-/// octets; no IMAP client uses these words as a tag.
-fn first_words(input: &[u8]) -> FirstWords {
-    const METHODS: [&[u8]; 10] =
-        [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"PATCH ", b"CONNECT ", b"TRACE ", b"PRI "];
-    const HANDSHAKE: &[u8] = b"\x16\x03";
-    if METHODS.iter().any(|method| input.starts_with(method)) {
-        FirstWords::Http
-    } else if input.starts_with(HANDSHAKE) {
-        FirstWords::Tls
-    } else if HANDSHAKE.starts_with(input) || METHODS.iter().any(|method| method.starts_with(input)) {
-        FirstWords::Undecided
-    } else {
-        FirstWords::Other
-    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,13 @@
 //!
 //! Left to others: whether the peer may be believed (`origin/trust.rs`) and the spending of hops (`Origin`).
 
-use super::{ForwardField, HopsLeft, Origin, OriginUpdate, SessionId, Transport, unmapped};
+use super::spelling::{
+    is_forward_name, is_forward_value, is_host_name, leave_out, malformed, read_hops, read_ip, read_port, read_transport, set,
+};
+use super::{ForwardField, Origin, OriginUpdate, SessionId, unmapped};
 use crate::dance::Introduction;
 use crate::machine::Fault;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// One pair of an `ID` command: the key, and the value or `None` for NIL.
 pub type Pair = (Vec<u8>, Option<Vec<u8>>);
@@ -21,11 +24,7 @@ pub type Pair = (Vec<u8>, Option<Vec<u8>>);
 /// The longest key, in octets (RFC 2971 3.3; Dovecot refuses the whole command beyond it).
 pub const KEY_MAX: usize = 30;
 
-/// The longest value of a reserved key that is read, in octets (RFC 2971 3.3).
-pub const VALUE_MAX: usize = 1024;
-
-/// The most that all forwarded pairs of one `ID` may hold together, names and values, in octets.
-pub const FORWARD_MAX: usize = 8192;
+pub use super::spelling::{FORWARD_MAX, VALUE_MAX};
 
 /// The most pairs that one `ID` may hold (RFC 2971 3.3).
 pub const PAIRS_MAX: usize = 30;
@@ -48,13 +47,13 @@ pub fn read(pairs: &[Pair]) -> Result<OriginUpdate, Fault> {
         let (true, Some(value)) = (is_reserved(key), value) else { continue };
         let key = String::from_utf8_lossy(key).to_ascii_lowercase();
         if value.len() > VALUE_MAX {
-            return Err(Fault::limit("id-value-too-long", format!("value of {} is too long", key.escape_debug())));
+            return Err(Fault::limit("identity-value-too-long", format!("value of {} is too long", key.escape_debug())));
         }
         let text = std::str::from_utf8(value).map_err(|_| malformed(&key))?;
         if let Some(name) = key.strip_prefix(FORWARD) {
             forwarded = forwarded.saturating_add(name.len()).saturating_add(text.len());
             if forwarded > FORWARD_MAX {
-                return Err(Fault::limit("id-forward-too-big", "forwarded pairs are too big"));
+                return Err(Fault::limit("identity-forward-too-big", "forwarded pairs are too big"));
             }
             if key.len() > KEY_MAX || !is_forward_name(name) || !is_forward_value(text) {
                 return Err(malformed(&key));
@@ -150,9 +149,6 @@ const COMMAND_MAX: usize = 7900;
 /// The most values that need a literal: servers that count them before login, we among them, take two in a command.
 const LITERALS_MAX: usize = 2;
 
-/// The most keys that are named as left out: a row with a thousand columns must not make a thousand-fold log line.
-const NAMED_MAX: usize = 16;
-
 /// What may still go into the command.
 struct Room {
     pairs: usize,
@@ -202,68 +198,6 @@ fn say_address(say: &mut impl FnMut(&str, String), ip: &str, port: &str, address
     if address.port() != 0 {
         say(port, address.port().to_string());
     }
-}
-
-fn leave_out(left_out: &mut Vec<String>, key: &str) {
-    if left_out.len() < NAMED_MAX {
-        left_out.push(key.chars().take(64).flat_map(char::escape_debug).collect());
-    }
-}
-
-/// Sets a field that may be said once; saying the same again is no contradiction.
-fn set<T: PartialEq>(field: &mut Option<T>, value: Option<T>, key: &str) -> Result<(), Fault> {
-    let value = value.ok_or_else(|| malformed(key))?;
-    if field.as_ref().is_some_and(|told| *told != value) {
-        return Err(Fault::peer("id-contradiction", format!("{key} is said twice with different values")));
-    }
-    *field = Some(value);
-    Ok(())
-}
-
-fn malformed(key: &str) -> Fault {
-    let key: String = key.chars().take(64).flat_map(char::escape_debug).collect();
-    Fault::peer("id-malformed", format!("value or name of {key} is malformed"))
-}
-
-fn read_ip(text: &str) -> Option<IpAddr> {
-    text.parse().ok().map(unmapped)
-}
-
-fn read_port(text: &str) -> Option<u16> {
-    read_number(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0)
-}
-
-/// Digits only: the standard parser would also take a sign.
-fn read_number(text: &str) -> Option<u32> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-/// Any number: 0 is a login that has gone far enough, and is refused as such; what is too large to count is just many.
-fn read_hops(text: &str) -> Option<HopsLeft> {
-    let digits = !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| HopsLeft::said(text.parse().unwrap_or(u32::MAX)))
-}
-
-fn read_transport(text: &str) -> Transport {
-    match text.get(..3) {
-        Some(head) if head.eq_ignore_ascii_case("TLS") => Transport::Tls,
-        _ => Transport::Insecure,
-    }
-}
-
-fn is_host_name(text: &str) -> bool {
-    (1..=255).contains(&text.len())
-        && text.split('.').all(|label| {
-            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        })
-}
-
-fn is_forward_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-}
-
-fn is_forward_value(value: &str) -> bool {
-    value.len() <= VALUE_MAX && !value.chars().any(char::is_control)
 }
 
 fn is_client_value(value: Option<&[u8]>) -> bool {

@@ -1,14 +1,23 @@
 //! Who is really calling: one type, and the ways to spell it for the next server.
 //!
-//! An [`Origin`] is what we believe about the caller. It is born at accept from the socket, amended by whatever a
-//! *trusted* peer says ([`OriginUpdate`], applied only with a [`trust::TrustedPeer`] proof), and rendered for the next hop
-//! by a carrier. Missing and "known to be unknown" stay apart: a field that was not said changes nothing.
+//! An [`Origin`] is what we believe about the caller. It is born at accept from the socket, moved by the PROXY header that
+//! stands before everything else on such a connection ([`Origin::carried`]), amended by whatever a *trusted* peer says
+//! ([`OriginUpdate`]), and rendered for the next hop by a carrier. The first is believed of PROXY peers only, the second of
+//! trusted ones, each with a [`trust::TrustedPeer`] proof from its own list. Missing and "known to be unknown" stay apart:
+//! a field that was not said changes nothing.
+//!
+//! So there are three layers of addresses, from the wire to the person: `real_client` (the socket), `source` (whose
+//! connection it is: the socket's peer, or who came through a PROXY peer) and `client` (who is calling).
 
+pub mod haproxy;
 pub mod imap_id;
+mod spelling;
 pub mod trust;
+pub mod xclient;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use haproxy::{Protection, Proxied};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use trust::TrustedPeer;
@@ -101,6 +110,17 @@ impl Transport {
     }
 }
 
+/// What is known of the TLS of the client's own connection. The words are those of whoever ended it: all of it may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The version, such as `TLSv1.3`; at most 64 octets.
+    pub version: Option<String>,
+    /// The cipher, as OpenSSL or IANA names it; at most 64 octets.
+    pub cipher: Option<String>,
+    /// The common name of the certificate that the client showed, at most 255 octets: only where it was *verified*.
+    pub common_name: Option<String>,
+}
+
 /// One forwarded pair: `forward_NAME` in a user database, `x-forward-NAME` in an IMAP ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardField {
@@ -117,6 +137,11 @@ pub struct Origin {
     pub client: ClientAddr,
     /// What it reached.
     pub reached: ReachedAddr,
+    /// Whose connection it is: the peer of our socket, or the client of a PROXY header. Whether somebody on that connection
+    /// speaks for another is seen against this; [`Origin::amend`] never changes it.
+    pub source: ClientAddr,
+    /// What that connection reached: our end of the socket, or what the PROXY header says. [`Origin::amend`] never changes it.
+    pub arrived: ReachedAddr,
     /// The peer of our own socket. Never changes.
     pub real_client: ClientAddr,
     /// Our own end of our own socket. Never changes.
@@ -129,9 +154,12 @@ pub struct Origin {
     pub hops: HopsLeft,
     /// How the client's own connection is protected; `None` where a peer named the client and did not say.
     pub transport: Option<Transport>,
-    /// A trusted peer said who is calling.
+    /// The client's own TLS, where `transport` is TLS and more is known of it: from our own handshake or a PROXY header.
+    pub tls: Option<Box<ClientTls>>,
+    /// A trusted peer said who is calling, by a carrier inside the conversation; a PROXY header is not one.
     pub forwarded: bool,
-    /// It named the client, or told how that one is protected: what we see of TLS is the peer's own.
+    /// It named the client or told how that one is protected, or a PROXY header told of its TLS: what we see of TLS is not the
+    /// client's.
     pub named: bool,
     /// Pairs received from a trusted peer, in order.
     pub forward: Vec<ForwardField>,
@@ -145,30 +173,59 @@ impl Origin {
         Origin {
             client: ClientAddr(peer),
             reached: ReachedAddr(local),
+            source: ClientAddr(peer),
+            arrived: ReachedAddr(local),
             real_client: ClientAddr(peer),
             real_reached: ReachedAddr(local),
             name: None,
             session,
             hops: HopsLeft::START,
             transport: Some(Transport::Insecure),
+            tls: None,
             forwarded: false,
             named: false,
             forward: Vec::new(),
         }
     }
 
-    /// A trusted peer speaks for a client at another address than its own.
+    /// A trusted peer speaks for a client at another address than that of its own connection. A PROXY header alone does not:
+    /// the connection it describes is the client's.
     pub fn speaks_for_another(&self) -> bool {
-        self.client.0.ip() != self.real_client.0.ip()
+        self.client.0.ip() != self.source.0.ip()
+    }
+
+    /// Believes the PROXY header that came before everything else. The proof is of the list of PROXY peers, not of the one
+    /// whose carriers are believed.
+    ///
+    /// Both ends and the server name become the header's, all at once: without AUTHORITY there is no name, without an SSL TLV
+    /// it is not known how the client is protected (`None`). Unless the header tells of TLS, the client may still shake hands
+    /// with us, and what that shows is its own. `forwarded`, the hops, the session
+    /// and the socket's own addresses stay.
+    pub fn carried(&mut self, header: &Proxied, _proof: &TrustedPeer) {
+        let client = SocketAddr::new(unmapped(header.client.ip()), header.client.port());
+        let reached = SocketAddr::new(unmapped(header.reached.ip()), header.reached.port());
+        self.client = ClientAddr(client);
+        self.source = ClientAddr(client);
+        self.reached = ReachedAddr(reached);
+        self.arrived = ReachedAddr(reached);
+        self.name.clone_from(&header.authority);
+        (self.transport, self.tls) = match &header.protection {
+            None => (None, None),
+            Some(Protection::Clear) => (Some(Transport::Insecure), None),
+            Some(Protection::Tls(tls)) => (Some(Transport::Tls), Some(tls.clone())),
+        };
+        // Told to be in clear, it may still become TLS with us, and then what we see is the client's own.
+        self.named = matches!(header.protection, Some(Protection::Tls(_)));
     }
 
     /// Believes what a trusted peer said. The proof is why this cannot be called for anybody else.
     pub fn amend(&mut self, said: OriginUpdate, _proof: &TrustedPeer) {
-        self.forwarded = true;
+        let spoken = std::mem::replace(&mut self.forwarded, true);
         if said.client_ip.is_some() || said.client_port.is_some() {
             // What we saw of TLS so far was the peer's, not its client's.
             self.name = None;
             self.transport = None;
+            self.tls = None;
             self.named = true;
         }
         self.named |= said.transport.is_some() || said.reached_name.is_some();
@@ -191,10 +248,13 @@ impl Origin {
             self.session = session;
         }
         if let Some(hops) = said.hops {
-            self.hops = hops;
+            // Who said a number already can only take from it.
+            self.hops = if spoken && hops.get() > self.hops.get() { self.hops } else { hops };
         }
         if said.transport.is_some() {
             self.transport = said.transport;
+            // Details of a TLS that this word may not be about.
+            self.tls = None;
         }
         if !said.forward.is_empty() {
             self.forward = said.forward;
@@ -233,32 +293,4 @@ impl OriginUpdate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::trust::TrustedNets;
-    use super::*;
-
-    #[test]
-    fn a_fresh_identifier_is_one_that_would_be_taken() {
-        for bits in [[0; 12], [0xff; 12], *b"0123456789ab"] {
-            let fresh = SessionId::from_random(bits);
-            assert_eq!(SessionId::new(fresh.as_str()), Some(fresh.clone()));
-            assert_eq!(fresh.as_str().len(), 16);
-        }
-    }
-
-    #[test]
-    fn what_we_saw_of_a_proxy_is_not_told_of_its_client() {
-        let peer: SocketAddr = "10.0.0.1:999".parse().unwrap();
-        let mut origin = Origin::at_accept(peer, "10.0.0.2:993".parse().unwrap(), SessionId::new("s").unwrap());
-        origin.transport = Some(Transport::Tls);
-        origin.name = Some("gateway.example".into());
-        let proof = TrustedNets::new(vec!["10.0.0.1/32".parse().unwrap()]).admit(peer.ip()).unwrap();
-        origin.amend(OriginUpdate { client_ip: "192.0.2.7".parse().ok(), ..OriginUpdate::default() }, &proof);
-        assert_eq!((origin.transport, origin.name.as_deref()), (None, None));
-        assert_eq!(origin.client, ClientAddr("192.0.2.7:0".parse().unwrap()), "a port belongs to its address");
-        let more =
-            OriginUpdate { transport: Some(Transport::Tls), reached_name: Some("a.example".into()), ..OriginUpdate::default() };
-        origin.amend(more, &proof);
-        assert_eq!((origin.transport, origin.name.as_deref()), (Some(Transport::Tls), Some("a.example")));
-    }
-}
+mod tests;

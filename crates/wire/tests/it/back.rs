@@ -1,54 +1,63 @@
-//! Plays the transcripts of backend logins (`back-*.txt`) against the dance: each one whole, split at every octet, and
+//! Plays the transcripts of backend logins (`PROTOCOL/back-*.txt`) against the dance: each one whole, split at every octet, and
 //! octet by octet.
 //!
 //! Notes of these files, beside what the backend says (`B>`) and hears (`B<`):
 //!
 //! * `= plan user=.. password=.. [master=..] [mechanism=plain|login|command] [secure=starttls|implicit] [one_at_a_time]
-//!   [introduce] [name=..] [forward=..] [client=..]`: what is to be done; the first note;
+//!   [introduce] [identity_continue] [name=..] [forward=..] [client=..]`: what is to be done; the first note;
 //! * `= whole`: feed this file whole only, because it is about octets that arrive together;
 //! * `= secure`, `= welcome [text=..] [capability=..] [aside=..]`, `= refused kind=.. text=..`, `= stumble kind=..
 //!   [says=..]`: the events, in order; a word that is not there must not be there in the event either, but `says` is a part
 //!   of the detail;
 //! * `= rest text=..`: what is left in the input at the end; nothing where there is no such note;
-//! * `= now [state=..] [learnt=..] [farewell=..] [left_out=..] [introduced] [credentials_sent]`: what the dance tells of itself
-//!   at this place.
+//! * `= now [state=..] [learnt=..] [farewell=..] [identity_refused=..] [left_out=..] [introduced] [credentials_sent]`: what
+//!   the dance tells of itself at this place.
 
+use crate::spoken::{IMAP, POP3, Spoken};
 use bytes::BytesMut;
 use std::path::Path;
 use testkit::transcript::{Entry, Note, Side, What, read};
-use wire::dance::{Dance, DanceEvent, Introduction, Plan, Secure, SignIn};
-use wire::imap::dialect::Imap;
+use wire::dance::{Dance, DanceEvent, IdentityRefused, Introduction, Plan, Secure, SignIn};
 use wire::login::Mechanism;
 use wire::machine::Step;
 use wire::origin::{ForwardField, HopsLeft, Origin, SessionId, Transport};
 use wire::secret::Secret;
 
 #[test]
-fn backend_transcripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/imap");
+fn imap_backend_transcripts() {
+    play_all(&IMAP, 25);
+}
+
+#[test]
+fn pop3_backend_transcripts() {
+    play_all(&POP3, 70);
+}
+
+fn play_all(spoken: &Spoken, least: usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(spoken.name);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("back-"));
     files.sort();
-    assert!(files.len() >= 25, "transcripts are missing: {}", files.len());
+    assert!(files.len() >= least, "transcripts are missing: {}", files.len());
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let entries = read(&std::fs::read_to_string(&path).unwrap()).unwrap_or_else(|why| panic!("{name}: {why}"));
         let whole_only = entries.iter().any(|entry| matches!(&entry.what, What::Note(note) if note.verb == "whole"));
         let octets: usize =
             entries.iter().map(|entry| if let What::Says(Side::Backend, said) = &entry.what { said.len() } else { 0 }).sum();
-        play(&format!("{name} whole"), &entries, &|_| false);
+        play(spoken, &format!("{name} whole"), &entries, &|_| false);
         if !whole_only {
-            play(&format!("{name} octet by octet"), &entries, &|_| true);
+            play(spoken, &format!("{name} octet by octet"), &entries, &|_| true);
             // Long files are about caps: every octet of them once is enough, every cut is not needed.
             for cut in (1..octets).step_by(1 + octets / 2000) {
-                play(&format!("{name} cut at {cut}"), &entries, &|at| at == cut);
+                play(spoken, &format!("{name} cut at {cut}"), &entries, &|at| at == cut);
             }
         }
     }
 }
 
 /// One run; `cut_before` says where the backend's octets come in separate pieces, counted over the whole file.
-fn play(name: &str, entries: &[Entry], cut_before: &dyn Fn(usize) -> bool) {
+fn play(spoken: &Spoken, name: &str, entries: &[Entry], cut_before: &dyn Fn(usize) -> bool) {
     let mut stage = Stage { name, dance: None, input: BytesMut::new(), out: BytesMut::new(), events: Vec::new(), over: false };
     let mut said = 0;
     let mut ends_with_rest = false;
@@ -76,7 +85,7 @@ fn play(name: &str, entries: &[Entry], cut_before: &dyn Fn(usize) -> bool) {
             What::Hears(Side::Backend, octets) => stage.backend_hears(octets, entry.line),
             What::Says(Side::Client, _) | What::Hears(Side::Client, _) => panic!("{name}: there is no client here"),
             What::Note(note) => match note.verb.as_str() {
-                "plan" => stage.dance = Some(Dance::new(Box::new(Imap::new()), plan(note))),
+                "plan" => stage.dance = Some(Dance::new((spoken.dialect)(), plan(note))),
                 "whole" => {}
                 "now" => stage.tells(note, entry.line),
                 "rest" => {
@@ -180,6 +189,8 @@ impl Stage<'_> {
         }
         assert_eq!(dance.learnt().map(str::to_owned), text("learnt"), "{name}: line {line}");
         assert_eq!(dance.farewell().map(str::to_owned), text("farewell"), "{name}: line {line}");
+        let refused = dance.identity_refused().map(str::to_owned);
+        assert_eq!(refused, text("identity_refused"), "{name}: line {line}");
         assert_eq!(dance.introduced(), note.has("introduced"), "{name}: line {line}");
         assert_eq!(dance.credentials_sent(), note.has("credentials_sent"), "{name}: line {line}");
     }
@@ -238,5 +249,6 @@ fn plan(note: &Note) -> Plan {
             }),
         },
         one_at_a_time: note.has("one_at_a_time"),
+        identity_refused: if note.has("identity_continue") { IdentityRefused::Continue } else { IdentityRefused::Fail },
     }
 }

@@ -1,28 +1,39 @@
-//! Plays `transcripts/imap/front-*.txt` on the IMAP front.
+//! Plays `transcripts/PROTOCOL/front-*.txt` on the front of each protocol.
 //!
 //! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted retain` and the
-//! values `capability greeting id.NAME`; `= caps` with `line literal literals bad commands`.
+//! values `capability greeting id.NAME`; `= caps` with `line bad commands` and what the protocol has of its own (IMAP
+//! `literal literals`, POP3 `sasl`).
 //!
 //! Notes that the driver acts on: `= do welcome|refuse|secured|still-here|goodbye|capability`; notes that it looks at
 //! itself: `= left octets=...` (what waits unread; without it nothing may), `= state NAME`, `= client-id NAME=VALUE ...`.
 //! All others are events: `= login`, `= unspeakable`, `= said`, `= secure`, `= bye`, `= fault`.
 
 use crate::script::{Feeding, Scene, Script, Seen, note, push, text, words};
+use crate::spoken::{IMAP, POP3, Spoken};
 use bytes::BytesMut;
 use std::fmt::Display;
 use testkit::transcript::{Note, Side};
-use wire::imap::Caps;
-use wire::imap::front::Front;
-use wire::login::{Front as _, Goodbye, LoginEvent, Refusal, Terms, Welcome};
+use wire::login::{Front, Goodbye, LoginEvent, Mechanism, Referral, Refusal, Terms, Welcome};
 use wire::machine::Step;
 
 #[test]
-fn transcripts_play_in_every_chunking() {
+fn imap_transcripts_play_in_every_chunking() {
+    play_all(&IMAP, 50);
+}
+
+#[test]
+fn pop3_transcripts_play_in_every_chunking() {
+    play_all(&POP3, 50);
+}
+
+fn play_all(spoken: &Spoken, least: usize) {
+    let scripts = Script::all(spoken.name, "front-", is_driver_note);
+    assert!(scripts.len() >= least, "transcripts are missing: {}", scripts.len());
     let mut failed = Vec::new();
-    for script in Script::all("imap", "front-", is_driver_note) {
+    for script in scripts {
         for feeding in script.feedings(Side::Client) {
             // One failure must not hide the other files; what differs has been printed by then.
-            if std::panic::catch_unwind(|| play(&script, feeding)).is_err() {
+            if std::panic::catch_unwind(|| play(spoken, &script, feeding)).is_err() {
                 failed.push(script.name.clone());
                 break;
             }
@@ -37,7 +48,7 @@ fn is_driver_note(verb: &str) -> bool {
 
 /// One play of one transcript.
 struct Stage {
-    front: Front,
+    front: Box<dyn Front>,
     input: BytesMut,
     /// What the client has said and the driver has not read, because it was not its turn.
     unread: Vec<u8>,
@@ -48,20 +59,20 @@ struct Stage {
     log: Vec<Seen>,
 }
 
-fn play(script: &Script, feeding: Feeding) {
+fn play(spoken: &Spoken, script: &Script, feeding: Feeding) {
     let at = |index: usize| format!("{}, scene {index}, fed {feeding:?}", script.name);
-    let (mut terms, mut caps) = (None, Caps::default());
+    let (mut terms, mut caps) = (None, None);
     let mut stage: Option<Stage> = None;
     for (index, scene) in script.scenes.iter().enumerate() {
         if let Some(said) = scene.ends_with.as_ref().filter(|note| matches!(note.verb.as_str(), "terms" | "caps")) {
             assert!(stage.is_none() && scene.entries.is_empty(), "{}: terms and caps stand at the top", at(index));
             match said.verb.as_str() {
                 "terms" => terms = Some(terms_of(said)),
-                _ => caps = caps_of(said),
+                _ => caps = Some(said),
             }
             continue;
         }
-        let stage = stage.get_or_insert_with(|| Stage::open(terms.clone().expect("= terms"), caps));
+        let stage = stage.get_or_insert_with(|| Stage::open((spoken.front)(terms.clone().expect("= terms"), caps)));
         stage.play(scene, index, feeding, &at(index));
         match &scene.ends_with {
             Some(note) => stage.direct(note, &at(index)),
@@ -71,15 +82,8 @@ fn play(script: &Script, feeding: Feeding) {
 }
 
 impl Stage {
-    fn open(terms: Terms, caps: Caps) -> Stage {
-        let mut stage = Stage {
-            front: Front::new(terms, caps),
-            input: BytesMut::new(),
-            unread: Vec::new(),
-            turn: true,
-            over: false,
-            log: Vec::new(),
-        };
+    fn open(front: Box<dyn Front>) -> Stage {
+        let mut stage = Stage { front, input: BytesMut::new(), unread: Vec::new(), turn: true, over: false, log: Vec::new() };
         let mut out = BytesMut::new();
         stage.front.greet(&mut out);
         push(&mut stage.log, Seen::Heard(text(&out)));
@@ -258,33 +262,23 @@ fn terms_of(note: &Note) -> Terms {
     terms
 }
 
-fn caps_of(note: &Note) -> Caps {
-    let mut caps = Caps::default();
-    for word in &note.words {
-        let value = std::str::from_utf8(word.value.as_deref().expect("a value")).expect("UTF-8").parse().expect("a number");
-        match word.name.as_str() {
-            "line" => caps.line = value,
-            "literal" => caps.literal = value,
-            "literals" => caps.literals = value,
-            "bad" => caps.bad_commands = value,
-            "commands" => caps.commands = value,
-            name => panic!("unknown cap {name}"),
-        }
-    }
-    caps
-}
-
 fn refusal_of(note: &Note) -> Refusal {
     let text = note.value("text").map(|value| String::from_utf8(value.to_vec()).expect("UTF-8"));
     match note.words.get(1).map(|word| word.name.as_str()) {
         Some("wrong-credentials") => Refusal::WrongCredentials,
         Some("not-authorized") => Refusal::NotAuthorized,
         Some("unavailable") => Refusal::Unavailable { text },
+        Some("looping") => Refusal::Looping,
         Some("limit") => Refusal::Limit { text },
         Some("in-use") => Refusal::InUse { text },
         Some("contact-admin") => Refusal::ContactAdmin { text },
         Some("expired") => Refusal::Expired { text },
         Some("alert") => Refusal::Alert { text: text.expect("a text") },
+        Some("referral") => {
+            let said = |name| String::from_utf8(note.value(name).expect(name).to_vec()).expect("UTF-8");
+            let port = said("port").parse().expect("a port");
+            Refusal::Referral(Referral { user: said("user"), mechanism: Mechanism::Command, host: said("host"), port, text })
+        }
         _ => panic!("unknown refusal {}", crate::script::note(note)),
     }
 }
@@ -292,6 +286,7 @@ fn refusal_of(note: &Note) -> Refusal {
 fn goodbye_of(said: &Note) -> Goodbye {
     match said.words.get(1).map(|word| word.name.as_str()) {
         Some("login-timeout") => Goodbye::LoginTimeout,
+        Some("idle") => Goodbye::Idle,
         Some("too-many-failures") => Goodbye::TooManyFailures,
         Some("shutting-down") => Goodbye::ShuttingDown,
         _ => panic!("unknown goodbye {}", note(said)),

@@ -7,3 +7,4 @@ mod back;
 mod front;
 mod meet;
 mod script;
+mod spoken;

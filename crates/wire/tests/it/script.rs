@@ -102,11 +102,13 @@ impl Script {
         Script { name, scenes }
     }
 
-    /// Every way to feed it; a side's octets are split at every position.
+    /// Every way to feed it; a side's octets are split at every position, but for long scenes: those are about caps, and every
+    /// few octets are enough.
     pub fn feedings(&self, side: Side) -> Vec<Feeding> {
         let mut all = vec![Feeding::AsWritten, Feeding::Whole, Feeding::Octets];
         for (index, scene) in self.scenes.iter().enumerate() {
-            all.extend((1..scene.said(side).len()).map(|at| Feeding::Split { scene: index, at }));
+            let octets = scene.said(side).len();
+            all.extend((1..octets).step_by(1 + octets / 2000).map(|at| Feeding::Split { scene: index, at }));
         }
         all
     }

@@ -1,6 +1,9 @@
 use super::*;
+use crate::origin::spelling::NAMED_MAX;
 use crate::origin::{ClientAddr, ReachedAddr};
+use crate::origin::{HopsLeft, Transport};
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 fn pair(key: &str, value: &str) -> Pair {
     (key.into(), Some(value.into()))

@@ -1,0 +1,66 @@
+//! What is to be done at a backend: when TLS begins, whom to introduce, how to sign in.
+//!
+//! Values alone, filled in by whoever knows the route. What can be said of them at all is for the gate of the dance.
+
+use crate::login::Mechanism;
+use crate::origin::{ForwardField, Origin};
+use crate::secret::Password;
+
+/// When TLS begins on the connection to the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Secure {
+    /// Never: the connection stays in clear.
+    Never,
+    /// After the greeting, by the protocol's own command.
+    StartTls,
+    /// It is in place before the greeting.
+    Implicit,
+}
+
+/// How to sign in.
+#[derive(Debug)]
+pub struct SignIn {
+    /// The mailbox: `destuser`, else the user.
+    pub user: String,
+    /// The master user who signs in for the user; forces SASL.
+    pub master: Option<String>,
+    /// The password of the master user where there is one, else of the user.
+    pub password: Password,
+    /// The SASL mechanism asked for (`proxy_mech`); `None` takes the protocol's own.
+    pub mechanism: Option<Mechanism>,
+}
+
+/// Who is calling, as it is to be told.
+#[derive(Debug)]
+pub struct Introduction {
+    /// What we believe, with the hop already spent.
+    pub origin: Origin,
+    /// What the client said of itself, where it is retained.
+    pub client_id: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Pairs that the user database adds behind the received ones.
+    pub forward: Vec<ForwardField>,
+}
+
+/// What is to be done on a fresh connection.
+#[derive(Debug)]
+pub struct Plan {
+    /// When TLS begins.
+    pub secure: Secure,
+    /// Whom to introduce; `None` for backends that must not be told (`proxy_not_trusted`).
+    pub introduce: Option<Introduction>,
+    /// How to sign in.
+    pub sign_in: SignIn,
+    /// Wait for each reply before the next command (`proxy_nopipelining`).
+    pub one_at_a_time: bool,
+    /// What to do where the backend offered to hear who is calling and then refused it.
+    pub identity_refused: IdentityRefused,
+}
+
+/// What becomes of a login whose backend refuses to hear who is calling (`identity_refused`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityRefused {
+    /// It fails: the backend would take every client for this proxy.
+    Fail,
+    /// It goes on, and [`Dance::identity_refused`](super::Dance::identity_refused) tells of it.
+    Continue,
+}
