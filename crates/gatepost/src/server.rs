@@ -444,6 +444,7 @@ fn tls_word(tls: ListenTls) -> &'static str {
         ListenTls::None => "none",
         ListenTls::StartTls => "starttls",
         ListenTls::Implicit => "implicit",
+        ListenTls::Offloaded => "offloaded",
     }
 }
 

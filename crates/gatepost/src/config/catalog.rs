@@ -10,7 +10,7 @@ pub struct ProtocolName {
     pub name: &'static str,
     /// The registered port.
     pub port: u16,
-    /// When TLS begins unless `tls` says otherwise. A row with `Implicit` cannot be told otherwise.
+    /// When TLS begins unless `tls` says otherwise. A row with `Implicit` cannot be told otherwise, but for `Offloaded`.
     pub tls: ListenTls,
     /// The protocol that is spoken, `imap` for `imaps`.
     pub base: &'static str,

@@ -7,7 +7,7 @@
 //! `optional` listeners come in pairs of both families and are written `*:port`; a single one, which `load` never makes, is
 //! written as if it were not optional.
 
-use super::meant::{Listen, Meant, Own, UsersBlock};
+use super::meant::{Listen, ListenProxy, ListenTls, LocalBackend, Meant, Own, SourceIp, UsersBlock};
 use super::secret::is_secret;
 use super::sections::words;
 use super::{sections, units};
@@ -48,6 +48,7 @@ fn write(meant: &Meant, secrets: Secrets) -> String {
     }
     out.backend(meant);
     out.imap(meant);
+    out.pop3(meant);
     out.limits(meant);
     out.log(meant);
     out.text
@@ -61,7 +62,8 @@ fn is_pair(four: &Listen, six: &Listen) -> bool {
         && four.address.is_ipv4()
         && six.address.is_ipv6()
         && four.address.port() == six.address.port()
-        && (four.protocol, four.tls, four.cleartext_auth) == (six.protocol, six.tls, six.cleartext_auth)
+        && (four.protocol, four.tls) == (six.protocol, six.tls)
+        && (four.cleartext_auth, four.proxy_protocol) == (six.cleartext_auth, six.proxy_protocol)
 }
 
 struct Out {
@@ -93,6 +95,8 @@ impl Out {
         let networks = array(trust.networks.iter().map(|net| quote(&net.to_string())));
         self.line("networks", &networks, trust.networks.is_empty());
         self.line("identity_before_tls", &word(words::BEFORE_TLS, trust.identity_before_tls), trust.identity_before_tls);
+        let balancers = array(trust.proxy_protocol.iter().map(|net| quote(&net.to_string())));
+        self.line("proxy_protocol", &balancers, trust.proxy_protocol.is_empty());
     }
 
     fn listen(&mut self, listen: &Listen, all: bool) {
@@ -101,7 +105,13 @@ impl Out {
         let address = if all { format!("*:{}", listen.address.port()) } else { listen.address.to_string() };
         self.line("address", &quote(&address), false);
         self.line("tls", &word(words::LISTEN_TLS, listen.tls), false);
-        self.line("cleartext_auth", &word(words::CLEARTEXT_AUTH, listen.cleartext_auth), false);
+        if listen.tls == ListenTls::Offloaded {
+            // Beside it, the key would be an error.
+            self.text.push_str("# cleartext_auth: not asked, TLS ends at the balancer\n");
+        } else {
+            self.line("cleartext_auth", &word(words::CLEARTEXT_AUTH, listen.cleartext_auth), false);
+        }
+        self.line("proxy_protocol", &word(words::LISTEN_PROXY, listen.proxy_protocol), listen.proxy_protocol == ListenProxy::Off);
     }
 
     fn users(&mut self, block: &UsersBlock) {
@@ -153,6 +163,16 @@ impl Out {
         self.duration("connect_timeout", backend.connect_timeout, default.connect_timeout);
         let addresses = array(backend.self_addresses.iter().map(|address: &IpAddr| quote(&address.to_string())));
         self.line("self_addresses", &addresses, backend.self_addresses.is_empty());
+        let mark = |source: &SourceIp| quote(&format!("{}{}", if source.if_here { "?" } else { "" }, source.host));
+        self.line("source_ips", &array(backend.source_ips.iter().map(mark)), backend.source_ips.is_empty());
+        let local: Vec<(&str, String)> = backend.local.iter().map(|(name, to)| (name.as_str(), host_port(to))).collect();
+        let local = table(local.iter().map(|(name, to)| (*name, to.as_str())));
+        self.line("local", &local, backend.local.is_empty());
+        self.duration("disconnect_spread", backend.disconnect_spread, default.disconnect_spread);
+        let proxy = word(words::BACKEND_PROXY, backend.proxy_protocol);
+        self.line("proxy_protocol", &proxy, backend.proxy_protocol == default.proxy_protocol);
+        let refused = word(words::REFUSED, backend.identity_refused);
+        self.line("identity_refused", &refused, backend.identity_refused == default.identity_refused);
     }
 
     fn imap(&mut self, meant: &Meant) {
@@ -164,6 +184,14 @@ impl Out {
         self.line("imap_id_retain", &imap.id_retain.to_string(), imap.id_retain == default.id_retain);
         self.line("greeting", &quote(&imap.greeting), imap.greeting == default.greeting);
         self.duration("idle_timeout", imap.idle_timeout, default.idle_timeout);
+    }
+
+    fn pop3(&mut self, meant: &Meant) {
+        let (pop3, default) = (&meant.pop3, sections::default_pop3(&meant.server.name));
+        self.title("[protocol.pop3]");
+        self.line("capability", &quote(&pop3.capability), pop3.capability == default.capability);
+        self.line("greeting", &quote(&pop3.greeting), pop3.greeting == default.greeting);
+        self.duration("idle_timeout", pop3.idle_timeout, default.idle_timeout);
     }
 
     fn limits(&mut self, meant: &Meant) {
@@ -231,6 +259,11 @@ impl Out {
 
 fn size(octets: usize) -> String {
     quote(&units::write_size(octets))
+}
+
+/// IPv6 in brackets, as it is read.
+fn host_port(to: &LocalBackend) -> String {
+    if to.host.contains(':') { format!("[{}]:{}", to.host, to.port) } else { format!("{}:{}", to.host, to.port) }
 }
 
 fn path(path: &Path) -> String {

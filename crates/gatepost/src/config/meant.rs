@@ -7,9 +7,10 @@ use super::secret::Hidden;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use wire::dance::IdentityRefused;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Meant {
     pub backend: Backend,
     /// `[protocol.imap]`.
     pub imap: Imap,
+    /// `[protocol.pop3]`.
+    pub pop3: Pop3,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.
@@ -72,6 +75,8 @@ pub struct Trust {
     pub networks: Vec<IpNet>,
     /// `identity_before_tls` is not "drop".
     pub identity_before_tls: bool,
+    /// `proxy_protocol`: whose PROXY headers are believed. Gives no right to speak for clients by ID or XCLIENT.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// When TLS begins on a listener.
@@ -83,6 +88,19 @@ pub enum ListenTls {
     StartTls,
     /// From the first byte.
     Implicit,
+    /// It ends at the balancer in front, which says so by its PROXY header; here bytes are in clear.
+    Offloaded,
+}
+
+/// Whether connections begin with a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenProxy {
+    /// None does.
+    Off,
+    /// All do; who is not in `trust.proxy_protocol` is closed without a word.
+    Required,
+    /// Those of peers in `trust.proxy_protocol` do, all others do not: decided by the source address, before the first byte.
+    Mixed,
 }
 
 /// Who may say a password in clear.
@@ -111,6 +129,8 @@ pub struct Listen {
     pub tls: ListenTls,
     /// `cleartext_auth`, default loopback.
     pub cleartext_auth: CleartextAuth,
+    /// `proxy_protocol`, default off.
+    pub proxy_protocol: ListenProxy,
     /// Where it is written, `file:line:col`, for errors when binding.
     pub at: String,
 }
@@ -223,7 +243,49 @@ pub struct Backend {
     /// `connect_timeout`: one connect; default 5 s.
     pub connect_timeout: Duration,
     /// `self_addresses`: more addresses that are this proxy.
-    pub self_addresses: Vec<std::net::IpAddr>,
+    pub self_addresses: Vec<IpAddr>,
+    /// `source_ips` (Dovecot's `login_source_ips`): whence connections are made, in turn; empty = the kernel chooses.
+    pub source_ips: Vec<SourceIp>,
+    /// `local`: by protocol, where `proxy_maybe` that leads to ourselves and rows without `proxy` go.
+    pub local: BTreeMap<String, LocalBackend>,
+    /// `disconnect_spread` (Dovecot's `login_proxy_max_disconnect_delay`): over how long clients are disconnected when a
+    /// backend dies; default 0, at once.
+    pub disconnect_spread: Duration,
+    /// `proxy_protocol`: whether our connections begin with a PROXY header; default off.
+    pub proxy_protocol: BackendProxy,
+    /// `identity_refused`, default fail.
+    pub identity_refused: IdentityRefused,
+}
+
+/// One item of `backend.source_ips`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceIp {
+    /// An address, or a name that is resolved when the configuration is put into force.
+    pub host: String,
+    /// Written with `?`: only those of its addresses count that this host has.
+    pub if_here: bool,
+    /// Where it is written, `file:line:col`.
+    pub at: String,
+}
+
+/// One entry of `backend.local`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalBackend {
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// `[backend] proxy_protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendProxy {
+    /// No header.
+    Off,
+    /// The text form, which says addresses only.
+    V1,
+    /// The binary form, which also says the TLS and the server name of the client.
+    V2,
 }
 
 /// `[protocol.imap]`.
@@ -238,6 +300,18 @@ pub struct Imap {
     /// `greeting`: default the server's name and `Gatepost ready.`
     pub greeting: String,
     /// `idle_timeout`: after login, default 2 h, at least 31 min.
+    pub idle_timeout: Duration,
+}
+
+/// `[protocol.pop3]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pop3 {
+    /// `capability`: what CAPA tells clients before login besides what follows from the connection; default
+    /// `TOP UIDL RESP-CODES PIPELINING AUTH-RESP-CODE`.
+    pub capability: String,
+    /// `greeting`: default the server's name and `Gatepost ready.`
+    pub greeting: String,
+    /// `idle_timeout`: after login, default and at least 11 min.
     pub idle_timeout: Duration,
 }
 

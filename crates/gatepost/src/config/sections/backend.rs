@@ -1,24 +1,35 @@
 //! `[backend]`: how backends are reached where a row does not say otherwise.
 
+use super::local::local;
+use super::source_ips::source_ips;
 use crate::config::kinds;
-use crate::config::meant::{Backend, BackendTls, Certificate};
+use crate::config::meant::{Backend, BackendProxy, BackendTls, Certificate, Listen};
 use crate::config::problems::shown;
 use crate::config::reading::{Item, Reading, Section};
 use crate::config::written::What;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
+use wire::dance::IdentityRefused;
 
 /// `tls`.
 pub(in super::super) const TLS: &[(&str, BackendTls)] =
     &[("none", BackendTls::None), ("starttls", BackendTls::StartTls), ("implicit", BackendTls::Implicit)];
 
-const LATER: &[&str] =
-    &["source_ip", "source_ips", "disconnect_spread", "identity_refused", "local", "submission_login", "proxy_mech"];
+/// `proxy_protocol`.
+pub(in super::super) const PROXY: &[(&str, BackendProxy)] =
+    &[("off", BackendProxy::Off), ("v1", BackendProxy::V1), ("v2", BackendProxy::V2)];
+/// `identity_refused`.
+pub(in super::super) const REFUSED: &[(&str, IdentityRefused)] =
+    &[("fail", IdentityRefused::Fail), ("continue", IdentityRefused::Continue)];
+
+const LATER: &[&str] = &["submission_login", "proxy_mech"];
 const LONGEST: Duration = Duration::from_secs(600);
 
-pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Backend {
+/// The meaning; `listen` is where clients come in.
+pub(super) fn read(r: &mut Reading<'_>, section: &mut Section, listen: &[Listen]) -> Backend {
     let default = default_backend();
     let tls = section.read_or(r, "tls", tls_word, default.tls);
     let verify = section.read(r, "tls_verify", kinds::boolean);
@@ -44,7 +55,12 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Backend {
     let proxy_timeout = proxy_timeout.map_or(default.proxy_timeout, |told| told.value);
     let connect_timeout = connect_timeout.map_or(default.connect_timeout, |told| told.value).min(proxy_timeout);
     let self_addresses = section.read(r, "self_addresses", kinds::many(address)).map(|told| told.value).unwrap_or_default();
-    section.read(r, "proxy_protocol", proxy_protocol);
+    let source_ips = section.read_or(r, "source_ips", source_ips, default.source_ips);
+    let local = section.read_or(r, "local", local(listen), default.local);
+    let spread = kinds::duration(Duration::ZERO..=LONGEST, "");
+    let disconnect_spread = section.read_or(r, "disconnect_spread", spread, default.disconnect_spread);
+    let proxy_protocol = section.read_or(r, "proxy_protocol", kinds::word(PROXY), default.proxy_protocol);
+    let identity_refused = section.read_or(r, "identity_refused", kinds::word(REFUSED), default.identity_refused);
     section.later(r, LATER);
     Backend {
         tls,
@@ -55,6 +71,11 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Backend {
         proxy_timeout,
         connect_timeout,
         self_addresses: self_addresses.into_iter().map(|told| told.value).collect(),
+        source_ips,
+        local,
+        disconnect_spread,
+        proxy_protocol,
+        identity_refused,
     }
 }
 
@@ -69,6 +90,11 @@ pub(crate) fn default_backend() -> Backend {
         proxy_timeout: Duration::from_secs(30),
         connect_timeout: Duration::from_secs(5),
         self_addresses: Vec::new(),
+        source_ips: Vec::new(),
+        local: BTreeMap::new(),
+        disconnect_spread: Duration::ZERO,
+        proxy_protocol: BackendProxy::Off,
+        identity_refused: IdentityRefused::Fail,
     }
 }
 
@@ -134,14 +160,4 @@ fn address(r: &mut Reading<'_>, item: &Item<'_>) -> Option<IpAddr> {
         return None;
     };
     Some(address.to_canonical())
-}
-
-fn proxy_protocol(r: &mut Reading<'_>, item: &Item<'_>) -> Option<()> {
-    if let What::Text(text) = &item.value.what
-        && matches!(text.as_str(), "v1" | "v2")
-    {
-        r.later(item.value.at, &format!("`{} = \"{text}\"`", item.name));
-        return None;
-    }
-    kinds::word(&[("off", ())])(r, item)
 }

@@ -1,5 +1,6 @@
 //! `[protocol.imap]`: what is said before login, and how long a session may be silent after it.
 
+use super::greeting::{default_greeting, greeting};
 use crate::config::kinds;
 use crate::config::meant::Imap;
 use crate::config::problems::shown;
@@ -10,7 +11,8 @@ use wire::imap::text::is_atom_char;
 
 /// RFC 9051 section 5.4: no autologout before 30 minutes; a minute more, so that a client that wakes every 30 is in time.
 const SHORTEST_IDLE: Duration = Duration::from_secs(31 * 60);
-const LONGEST_IDLE: Duration = Duration::from_secs(30 * 86_400);
+/// The most that `idle_timeout` can be, in every protocol.
+pub(super) const LONGEST_IDLE: Duration = Duration::from_secs(30 * 86_400);
 /// RFC 2971 section 3.3.
 const MOST_ID: usize = 30;
 const LONGEST_ID_NAME: usize = 30;
@@ -24,7 +26,7 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section, server: &str) -> 
         capability: section.read(r, "capability", capability).map(|told| told.value),
         id_send: section.read_or(r, "imap_id_send", id_send, default.id_send),
         id_retain: section.read_or(r, "imap_id_retain", kinds::boolean, default.id_retain),
-        greeting: section.read_or(r, "greeting", greeting, default.greeting),
+        greeting: section.read_or(r, "greeting", greeting(LONGEST_LINE), default.greeting),
         idle_timeout: section.read_or(
             r,
             "idle_timeout",
@@ -40,7 +42,7 @@ pub(in super::super) fn default_imap(server: &str) -> Imap {
         capability: None,
         id_send: vec![("name".to_owned(), "Gatepost".to_owned())],
         id_retain: false,
-        greeting: format!("{server} Gatepost ready."),
+        greeting: default_greeting(server),
         idle_timeout: Duration::from_secs(2 * 3600),
     }
 }
@@ -129,20 +131,4 @@ fn id_send(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Vec<(String, String)>
         out.push((name, value));
     }
     Some(out)
-}
-
-/// Text behind `* OK [CAPABILITY ...] `.
-fn greeting(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
-    let text = kinds::line(r, item)?;
-    let why = if text.len() > LONGEST_LINE {
-        "is longer than 1000 octets"
-    } else if !text.is_ascii() {
-        "holds characters beyond ASCII, which a greeting cannot say"
-    } else if text.starts_with('[') {
-        "begins with a bracket, which clients take for a response code"
-    } else {
-        return Some(text);
-    };
-    r.error(item.value.at, "value", format!("`{}` {why}", item.name));
-    None
 }

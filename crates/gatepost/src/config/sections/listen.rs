@@ -3,11 +3,15 @@
 //! Without `address` a protocol is offered on its registered port on all addresses of both families. `*:143` (or `:143`) is the
 //! same for another port. An address without a port takes each protocol's own; one with a port can only serve one protocol.
 //! Two listeners on one address are an error here rather than a surprise when binding.
+//!
+//! Where a balancer stands in front, `proxy_protocol` says who begins with a PROXY header, and `tls = "offloaded"` that TLS ended
+//! there. Both are about whom we believe, so each needs its counterpart to be written.
 
 use super::address::{Address, parse_address};
+use super::trust::Balancers;
 use crate::config::catalog::ProtocolName;
 use crate::config::kinds;
-use crate::config::meant::{CleartextAuth, Listen, ListenTls};
+use crate::config::meant::{CleartextAuth, Listen, ListenProxy, ListenTls};
 use crate::config::places::Spot;
 use crate::config::problems::shown;
 use crate::config::reading::{Item, Reading, Section, Told};
@@ -16,8 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// `tls`.
-pub(in super::super) const TLS: &[(&str, ListenTls)] =
-    &[("none", ListenTls::None), ("starttls", ListenTls::StartTls), ("implicit", ListenTls::Implicit)];
+pub(in super::super) const TLS: &[(&str, ListenTls)] = &[
+    ("none", ListenTls::None),
+    ("starttls", ListenTls::StartTls),
+    ("implicit", ListenTls::Implicit),
+    ("offloaded", ListenTls::Offloaded),
+];
 /// `cleartext_auth`.
 pub(in super::super) const CLEARTEXT_AUTH: &[(&str, CleartextAuth)] = &[
     ("never", CleartextAuth::Never),
@@ -25,6 +33,9 @@ pub(in super::super) const CLEARTEXT_AUTH: &[(&str, CleartextAuth)] = &[
     ("trusted", CleartextAuth::Trusted),
     ("always", CleartextAuth::Always),
 ];
+/// `proxy_protocol`.
+pub(in super::super) const PROXY: &[(&str, ListenProxy)] =
+    &[("off", ListenProxy::Off), ("required", ListenProxy::Required), ("mixed", ListenProxy::Mixed)];
 
 const LATER: &[&str] = &["xclient", "bare_newline"];
 /// The most `[[listen]]`.
@@ -38,7 +49,12 @@ pub(super) struct Terms {
     pub(super) certificates: bool,
     /// `[trust]` names networks.
     pub(super) trusted: bool,
+    /// `[trust] proxy_protocol`.
+    pub(super) balancers: Balancers,
 }
+
+/// A word of this listener: `None` where another was written and told already, so that no conclusions are drawn from it.
+type Word<T> = Told<Option<T>>;
 
 pub(super) fn read(r: &mut Reading<'_>, root: &mut Section, terms: &Terms) -> Vec<Listen> {
     let written = root.has("listen");
@@ -51,20 +67,34 @@ pub(super) fn read(r: &mut Reading<'_>, root: &mut Section, terms: &Terms) -> Ve
             "[[listen]] protocols = [\"imap\", \"imaps\"]",
         );
     }
-    let mut all = Vec::new();
-    let mut taken = BTreeMap::new();
+    let (mut all, mut taken) = (Vec::new(), BTreeMap::new());
+    let mut deaf = blocks.as_ref().is_some_and(|blocks| !blocks.is_empty());
     for mut block in blocks.unwrap_or_default() {
-        all.extend(read_block(r, &mut block, terms, &mut taken));
+        let proxy = read_proxy(r, &mut block, terms);
+        deaf &= matches!(proxy, None | Some(Told { value: Some(ListenProxy::Off), .. }));
+        all.extend(read_block(r, &mut block, proxy, terms, &mut taken));
         block.finish(r);
+    }
+    if let Some(at) = terms.balancers.at.filter(|_| deaf && !r.incomplete) {
+        let text = "`trust.proxy_protocol` names balancers, and no listener takes a PROXY header";
+        r.warning(at, "trust", text, "write proxy_protocol = \"required\" in the [[listen]] that they connect to");
     }
     all
 }
 
-fn read_block(r: &mut Reading<'_>, block: &mut Section, terms: &Terms, taken: &mut BTreeMap<SocketAddr, Spot>) -> Vec<Listen> {
+fn read_block(
+    r: &mut Reading<'_>,
+    block: &mut Section,
+    proxy: Option<Word<ListenProxy>>,
+    terms: &Terms,
+    taken: &mut BTreeMap<SocketAddr, Spot>,
+) -> Vec<Listen> {
     let protocols = read_protocols(r, block);
-    let tls = block.read(r, "tls", tls_word);
-    let cleartext_auth = block.read_or(r, "cleartext_auth", kinds::word(CLEARTEXT_AUTH), CleartextAuth::Loopback);
-    block.read(r, "proxy_protocol", proxy_protocol);
+    let tls: Option<Word<ListenTls>> = block.read(r, "tls", |r, item| Some(kinds::word(TLS)(r, item)));
+    let cleartext_auth = block.read(r, "cleartext_auth", kinds::word(CLEARTEXT_AUTH));
+    check_offloaded(r, tls.as_ref(), proxy.as_ref(), cleartext_auth.as_ref());
+    let cleartext_auth = cleartext_auth.map_or(CleartextAuth::Loopback, |told| told.value);
+    let proxy_protocol = proxy.and_then(|told| told.value).unwrap_or(ListenProxy::Off);
     let written = block.has("address");
     let addresses = match block.read(r, "address", addresses) {
         Some(told) => told.value,
@@ -79,17 +109,17 @@ fn read_block(r: &mut Reading<'_>, block: &mut Section, terms: &Terms, taken: &m
     for Told { value: protocol, at } in &protocols.known {
         let listen_tls = match &tls {
             None => Some(protocol.tls),
-            // Something else than a word of this version, told already: no conclusions from it.
             Some(Told { value: None, .. }) => None,
             Some(Told { value: Some(word), at }) => {
-                if protocol.tls == ListenTls::Implicit && *word != ListenTls::Implicit {
+                if protocol.tls == ListenTls::Implicit && !matches!(word, ListenTls::Implicit | ListenTls::Offloaded) {
                     let text = format!("`{}` means TLS from the first byte; `tls` says otherwise", protocol.name);
                     r.error_fix(*at, "conflict", text, format!("take `tls` out, or write `{}` instead", protocol.base));
                 }
                 Some(*word)
             }
         };
-        if listen_tls.is_some_and(|tls| tls != ListenTls::None) && !terms.certificates && !r.incomplete {
+        let ours = matches!(listen_tls, Some(ListenTls::StartTls | ListenTls::Implicit));
+        if ours && !terms.certificates && !r.incomplete {
             tell_no_certificate(r, tls.as_ref().map_or(*at, |told| told.at), protocol);
         }
         for Told { value: address, at } in addresses.iter().cloned() {
@@ -106,6 +136,7 @@ fn read_block(r: &mut Reading<'_>, block: &mut Section, terms: &Terms, taken: &m
                 optional: address.host.is_none(),
                 tls: listen_tls.unwrap_or(protocol.tls),
                 cleartext_auth,
+                proxy_protocol,
                 at: r.told_place(at),
             };
             for socket in address.sockets(protocol.port) {
@@ -179,27 +210,37 @@ fn read_protocols(r: &mut Reading<'_>, block: &mut Section) -> Protocols {
     Protocols { known, written }
 }
 
-/// `Some(None)`: a value that has been complained of.
-fn tls_word(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Option<ListenTls>> {
-    if is_word(item, "offloaded") {
-        r.later(item.value.at, "`listen.tls = \"offloaded\"`");
-        return Some(None);
+/// `proxy_protocol`, which is of no use where nobody's header is believed.
+fn read_proxy(r: &mut Reading<'_>, block: &mut Section, terms: &Terms) -> Option<Word<ListenProxy>> {
+    let told: Word<ListenProxy> = block.read(r, "proxy_protocol", |r, item| Some(kinds::word(PROXY)(r, item)))?;
+    let why = match told.value {
+        Some(ListenProxy::Required) => "nobody could connect",
+        Some(ListenProxy::Mixed) => "nobody's header would be believed",
+        Some(ListenProxy::Off) | None => return Some(told),
+    };
+    if !terms.balancers.written && !r.incomplete {
+        let text = format!("`listen.proxy_protocol` needs `trust.proxy_protocol`: without it {why}");
+        r.error_fix(told.at, "missing", text, "[trust] proxy_protocol = [\"10.2.0.4\"], with the addresses of the balancers");
     }
-    Some(kinds::word(TLS)(r, item))
+    Some(told)
 }
 
-fn proxy_protocol(r: &mut Reading<'_>, item: &Item<'_>) -> Option<()> {
-    for word in ["required", "mixed"] {
-        if is_word(item, word) {
-            r.later(item.value.at, &format!("`{} = \"{word}\"`", item.name));
-            return None;
-        }
+/// Bytes in clear count for TLS only on the word of a header, and nothing is left for `cleartext_auth` to decide.
+fn check_offloaded(
+    r: &mut Reading<'_>,
+    tls: Option<&Word<ListenTls>>,
+    proxy: Option<&Word<ListenProxy>>,
+    cleartext_auth: Option<&Told<CleartextAuth>>,
+) {
+    let Some(Told { value: Some(ListenTls::Offloaded), at }) = tls else { return };
+    if !matches!(proxy, Some(Told { value: Some(ListenProxy::Required) | None, .. })) {
+        let text = "`listen.tls = \"offloaded\"` without `proxy_protocol = \"required\"`: anybody could say a password in clear";
+        r.error_fix(*at, "conflict", text, "write proxy_protocol = \"required\" in this listener too");
     }
-    kinds::word(&[("off", ())])(r, item)
-}
-
-fn is_word(item: &Item<'_>, word: &str) -> bool {
-    matches!(&item.value.what, What::Text(text) if text == word)
+    if let Some(told) = cleartext_auth {
+        let text = "`listen.cleartext_auth` has no effect beside `tls = \"offloaded\"`, where TLS ended at the balancer";
+        r.error_fix(told.at, "conflict", text, "take it out");
+    }
 }
 
 fn addresses(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Vec<Told<Address>>> {
@@ -243,16 +284,25 @@ fn tell_no_certificate(r: &mut Reading<'_>, at: Spot, protocol: &ProtocolName) {
 
 /// A listener that refuses everybody's password is seldom meant.
 fn warn_of_no_login(r: &mut Reading<'_>, block: &Section, listen: &[Listen], auth: CleartextAuth, terms: &Terms) {
-    let outside = listen.iter().any(|listen| listen.tls == ListenTls::None && !listen.address.ip().is_loopback());
+    let clear = || listen.iter().filter(|listen| listen.tls == ListenTls::None);
+    // A balancer on this host brings clients that are not.
+    let balanced = clear().any(|listen| listen.proxy_protocol != ListenProxy::Off);
+    let outside = balanced || clear().any(|listen| !listen.address.ip().is_loopback());
     let who = match auth {
         CleartextAuth::Never => "nobody",
         CleartextAuth::Loopback => "only clients on this host",
         CleartextAuth::Trusted if !terms.trusted => "only clients on this host",
         CleartextAuth::Trusted | CleartextAuth::Always => return,
     };
-    let never = auth == CleartextAuth::Never && listen.iter().any(|listen| listen.tls == ListenTls::None);
+    let never = auth == CleartextAuth::Never && clear().next().is_some();
     if outside || never {
         let text = format!("without TLS and with `cleartext_auth` as it is, {who} can sign in at this listener");
-        r.warning(block.at, "cleartext", text, "offer TLS, or set cleartext_auth = \"always\" if the network itself is private");
+        let fix = if balanced {
+            "offer TLS; if it ends at the balancer, tls = \"offloaded\" and proxy_protocol = \"required\"; or cleartext_auth = \
+             \"always\" if the network itself is private"
+        } else {
+            "offer TLS, or set cleartext_auth = \"always\" if the network itself is private"
+        };
+        r.warning(block.at, "cleartext", text, fix);
     }
 }

@@ -3,11 +3,17 @@
 
 mod address;
 mod backend;
+mod greeting;
+mod host;
 mod imap;
 mod limits;
 mod listen;
+mod local;
 mod log;
+mod pop3;
+mod protocol;
 mod server;
+mod source_ips;
 mod tls;
 mod trust;
 mod users;
@@ -15,11 +21,12 @@ mod users;
 pub(crate) use backend::default_backend;
 pub(super) use imap::default_imap;
 pub(crate) use limits::default_limits;
+pub(super) use pop3::default_pop3;
 pub(super) use {log::default_log, server::default_server};
 /// The words of each key that takes one of several, for reading and for writing.
 pub(super) mod words {
-    pub(in super::super) use super::backend::TLS as BACKEND_TLS;
-    pub(in super::super) use super::listen::{CLEARTEXT_AUTH, TLS as LISTEN_TLS};
+    pub(in super::super) use super::backend::{PROXY as BACKEND_PROXY, REFUSED, TLS as BACKEND_TLS};
+    pub(in super::super) use super::listen::{CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS};
     pub(in super::super) use super::log::{FORMAT, LEVEL};
     pub(in super::super) use super::trust::BEFORE_TLS;
     pub(in super::super) use super::users::{SKIP, THEN};
@@ -55,18 +62,21 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
     let (tls_meant, certificates_written) = tls::read(r, &mut tls);
     tls.finish(r);
     let mut trust = root.section(r, "trust");
-    let trust_meant = trust::read(r, &mut trust);
+    let (trust_meant, balancers) = trust::read(r, &mut trust);
     trust.finish(r);
-    let terms = listen::Terms { certificates: certificates_written, trusted: !trust_meant.networks.is_empty() };
+    let terms = listen::Terms { certificates: certificates_written, trusted: !trust_meant.networks.is_empty(), balancers };
     let listen = listen::read(r, &mut root, &terms);
     let users = users::read(r, &mut root);
     let mut backend = root.section(r, "backend");
-    let backend_meant = backend::read(r, &mut backend);
+    let backend_meant = backend::read(r, &mut backend, &listen);
     backend.finish(r);
     let mut protocol = root.section(r, "protocol");
     let mut imap = protocol.section(r, "imap");
     let imap_meant = imap::read(r, &mut imap, &server_meant.name);
     imap.finish(r);
+    let mut pop3 = protocol.section(r, "pop3");
+    let pop3_meant = pop3::read(r, &mut pop3, &server_meant.name);
+    pop3.finish(r);
     protocol.later(r, r.catalog.later_protocols);
     protocol.finish(r);
     let mut limits = root.section(r, "limits");
@@ -85,6 +95,7 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
         users,
         backend: backend_meant,
         imap: imap_meant,
+        pop3: pop3_meant,
         limits: limits_meant,
         log: log_meant,
     }

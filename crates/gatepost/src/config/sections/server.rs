@@ -1,5 +1,6 @@
 //! `[server]`: who this host is.
 
+use super::host::dns_like;
 use crate::config::kinds;
 use crate::config::meant::Server;
 use crate::config::problems::shown;
@@ -43,25 +44,6 @@ fn host_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
             None
         }
     }
-}
-
-/// RFC 1123 section 2.1: letters, digits and inner hyphens, 63 octets a label, 253 in all.
-fn dns_like(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() || name.len() > 253 {
-        return Err("is empty or longer than 253 octets");
-    }
-    for label in name.split('.') {
-        if label.is_empty() || label.len() > 63 {
-            return Err("has an empty part or one of more than 63 octets");
-        }
-        if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err("holds other characters than letters, digits, hyphens and dots");
-        }
-        if label.starts_with('-') || label.ends_with('-') {
-            return Err("has a part that begins or ends with a hyphen");
-        }
-    }
-    Ok(())
 }
 
 fn user_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {

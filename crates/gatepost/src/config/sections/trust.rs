@@ -3,32 +3,52 @@
 
 use crate::config::kinds;
 use crate::config::meant::Trust;
+use crate::config::places::Spot;
 use crate::config::problems::shown;
 use crate::config::reading::{Item, Reading, Section};
+use crate::config::written::What;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::IpAddr;
 
 /// `identity_before_tls`: whether what a trusted peer said before STARTTLS is kept.
 pub(in super::super) const BEFORE_TLS: &[(&str, bool)] = &[("keep", true), ("drop", false)];
 
-const LATER: &[&str] = &["login", "proxy_protocol"];
+const LATER: &[&str] = &["login"];
 
-pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Trust {
-    let told = section.read(r, "networks", kinds::many(network));
-    let at = told.as_ref().map_or(section.at, |told| told.at);
+/// What the listeners must know of `proxy_protocol`.
+pub(super) struct Balancers {
+    /// It names somebody, right or wrong.
+    pub(super) written: bool,
+    /// Where, if it is right.
+    pub(super) at: Option<Spot>,
+}
+
+pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> (Trust, Balancers) {
+    let (networks, _) =
+        networks_of(r, section, "networks", "list only the proxies and webmail servers that tell true client addresses");
+    let identity_before_tls = section.read_or(r, "identity_before_tls", kinds::word(BEFORE_TLS), true);
+    let (proxy_protocol, balancers) =
+        networks_of(r, section, "proxy_protocol", "list only the balancers that begin their connections with a PROXY header");
+    section.later(r, LATER);
+    (Trust { networks, identity_before_tls, proxy_protocol }, balancers)
+}
+
+/// A list of networks that are not everybody; `fix` says who belongs into it.
+fn networks_of(r: &mut Reading<'_>, section: &mut Section, key: &'static str, fix: &str) -> (Vec<IpNet>, Balancers) {
+    let mut written = false;
+    let told = section.read(r, key, |r, item| {
+        written = !matches!(&item.value.what, What::Array(items) if items.is_empty());
+        kinds::many(network)(r, item)
+    });
+    let at = told.as_ref().filter(|_| written).map(|told| told.at);
     let networks: Vec<IpNet> = told.map(|told| told.value).unwrap_or_default().into_iter().map(|told| told.value).collect();
     // Halves of the world in two lines are the world as well.
     if IpNet::aggregate(&networks).iter().any(|net| net.prefix_len() == 0) {
-        r.error_fix(
-            at,
-            "trust",
-            "`trust.networks` covers every address of a family: any client could claim to be any other",
-            "list only the proxies and webmail servers that tell true client addresses",
-        );
+        let name = section.full(key);
+        let text = format!("`{name}` covers every address of a family: any client could claim to be any other");
+        r.error_fix(at.unwrap_or(section.at), "trust", text, fix);
     }
-    let identity_before_tls = section.read_or(r, "identity_before_tls", kinds::word(BEFORE_TLS), true);
-    section.later(r, LATER);
-    Trust { networks, identity_before_tls }
+    (networks, Balancers { written, at })
 }
 
 fn network(r: &mut Reading<'_>, item: &Item<'_>) -> Option<IpNet> {

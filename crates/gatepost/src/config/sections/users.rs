@@ -1,6 +1,7 @@
 //! `[[users]]`: the chain of user databases. Keys that every block has are read here; a driver's own keys are checked against its
 //! row of the catalog, so a new driver needs no line here.
 
+use super::protocol;
 use crate::config::catalog::{DriverName, KeyKind};
 use crate::config::kinds;
 use crate::config::meant::{Own, OwnValue, Skip, Then, UsersBlock};
@@ -124,7 +125,6 @@ fn read_driver(r: &mut Reading<'_>, block: &mut Section) -> Option<&'static Driv
 }
 
 fn read_protocols(r: &mut Reading<'_>, block: &mut Section) -> Vec<String> {
-    let catalog = r.catalog;
     let Some(told) = block.read(r, "protocols", kinds::many(kinds::line)) else {
         return Vec::new();
     };
@@ -134,20 +134,10 @@ fn read_protocols(r: &mut Reading<'_>, block: &mut Section) -> Vec<String> {
         r.error_fix(told.at, "value", text, "leave it out for all protocols");
     }
     for item in told.value {
-        if let Some(row) = catalog.protocols.iter().find(|row| row.name == item.value) {
-            if row.base == row.name {
-                if !out.contains(&item.value) {
-                    out.push(item.value);
-                }
-            } else {
-                let text = format!("`users.protocols`: {} is {} on another port", shown(row.name), shown(row.base));
-                r.error_fix(item.at, "value", text, format!("write \"{}\", which is both", row.base));
-            }
-        } else if catalog.later_protocols.contains(&item.value.as_str()) {
-            r.later(item.at, &format!("the protocol {}", shown(&item.value)));
-        } else {
-            let names: Vec<&str> = catalog.protocols.iter().filter(|row| row.base == row.name).map(|row| row.name).collect();
-            kinds::unknown_word(r, item.at, "users.protocols", &item.value, &names);
+        if let Some(base) = protocol::base(r, item.at, "users.protocols", &item.value)
+            && !out.iter().any(|have| have == base)
+        {
+            out.push(base.to_owned());
         }
     }
     out

@@ -73,6 +73,10 @@ fn a_mebibyte_of_anything_is_told_in_bounds() {
         format!("version = 1\n[trust]\nnetworks = [{}]", "\"x\",".repeat(200_000)),
         format!("version = 1\n[[listen]]\nprotocols = [{}]", "\"imap\",".repeat(100_000)),
         format!("version = 1\n[[listen]]\nprotocol = \"imap\"\naddress = [{}]", "\"*\",".repeat(200_000)),
+        format!("version = 1\n[trust]\nproxy_protocol = [{}]", "\"x\",".repeat(200_000)),
+        format!("version = 1\n[backend]\nsource_ips = [{}]", "\"?\",".repeat(200_000)),
+        format!("version = 1\n[backend]\nsource_ips = \"{}\"", "? ".repeat(500_000)),
+        format!("version = 1\n[backend]\nlocal = {{ {} }}", (0..90_000).map(|n| format!("k{n}=1,")).collect::<String>() + "z=1"),
         format!("version = {}", "9".repeat(1_000_000)),
         format!("{} = 1", "k".repeat(1_000_000)),
         format!("[server]\nname = \"{}\"", "n".repeat(1_000_000)),
@@ -156,7 +160,9 @@ proptest! {
         Just("protocol = {}\n"), Just("protocols = [[]]\n"), Just("address = \"[::1]:9\"\n"), Just("address = [1, {}]\n"),
         Just("tls = {}\n"), Just("tls = \"none\"\n"), Just("driver = \"static\"\n"), Just("driver = 3\n"), Just("fields = {a = {}}\n"),
         Just("fields = {a = \"b\"}\n"), Just("networks = [\"::/1\", \"8000::/1\"]\n"), Just("cert = \"\"\n"), Just("line = \"8KiB\"\n"),
-        Just("idle_timeout = \"\"\n"), Just("imap_id_send = \"a\"\n"), Just("\u{0}"), Just("= = ="), Just("level = 1979-05-27\n"),
+        Just("idle_timeout = \"\"\n"), Just("imap_id_send = \"a\"\n"), Just("[protocol.pop3]\n"), Just("capability = \".\"\n"),
+        Just("proxy_protocol = \"mixed\"\n"), Just("proxy_protocol = [\"::/1\"]\n"), Just("tls = \"offloaded\"\n"),
+        Just("source_ips = \"?\"\n"), Just("source_ips = [\"?a\", []]\n"), Just("local = {imap = {}}\n"), Just("local = 1\n"), Just("\u{0}"), Just("= = ="), Just("level = 1979-05-27\n"),
     ], 0..20), cut in any::<prop::sample::Index>()) {
         let text = pieces.concat();
         let end = cut.index(text.len() + 1);

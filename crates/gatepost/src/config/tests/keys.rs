@@ -35,6 +35,13 @@ fn unknown_keys() {
         &["12:1: error[unknown]: there is no `zebra` in [log]|fix: [log] takes `format`, `level`, `file`"],
     );
     behind("[protocol.imap]\nidle_timout = \"1h\"", &["12:1: error[unknown]|did you mean `idle_timeout`?"]);
+    behind("[protocol.pop3]\nidletimeout = \"1h\"", &["12:1: error[unknown]|did you mean `idle_timeout`?"]);
+    behind(
+        "[protocol.pop3]\nzebra = 1",
+        &["12:1: error[unknown]: |[protocol.pop3] takes `capability`, `greeting`, `idle_timeout`"],
+    );
+    behind("[protocol.pop3s]\n", &["11:11: error[unknown]: there is no `pop3s` in [protocol]|did you mean `pop3`?"]);
+    behind("[protocol.lmtp]\nx = 1", &["11:11: error[later]: `protocol.lmtp` is not in this version"]);
     behind("[protocol.imaps]\n", &["11:11: error[unknown]: there is no `imaps` in [protocol]|did you mean `imap`?"]);
     behind(
         "[tls]\ncertificates = [{ cert = \"tls/mail.pem\", key = \"tls/mail.key\", chain = \"x\" }]",
@@ -50,6 +57,7 @@ fn unknown_keys() {
         ("[log]", "[log]"),
         ("[protocol]", "[protocol]"),
         ("[protocol.imap]", "[protocol.imap]"),
+        ("[protocol.pop3]", "[protocol.pop3]"),
     ] {
         if table != "[server]" {
             behind(&format!("{table}\nqqqqqqqq = 1"), &[&format!("12:1: error[unknown]: there is no `qqqqqqqq` in {place}")]);
@@ -73,6 +81,11 @@ fn words_of_other_programs() {
         ("mail_max_userip_connections", "`user_connections` in [limits]"),
         ("ssl_cert", "certificates"),
         ("auth_proxy_self", "`self_addresses` in [backend]"),
+        ("login_source_ips", "`source_ips` in [backend]"),
+        ("login_proxy_max_disconnect_delay", "`disconnect_spread` in [backend]"),
+        ("haproxy_trusted_networks", "`proxy_protocol` in [trust]"),
+        ("pop3_capabilities", "`capability` in [protocol.pop3]"),
+        ("local", "`local` belongs in [backend]"),
         ("map_library", "`driver` in [[users]]"),
         ("imap_id_send", "`imap_id_send` belongs in [protocol.imap]"),
     ] {

@@ -45,20 +45,95 @@ fn listeners() {
     );
     listening(
         "[[listen]]\nprotocol = \"imap\"\ntls = \"ssl\"",
-        &["5:7: error[value]: `listen.tls` cannot be `ssl`|`none`, `starttls`, `implicit`"],
+        &["5:7: error[value]: `listen.tls` cannot be `ssl`|`none`, `starttls`, `implicit`, `offloaded`"],
     );
     listening(
-        "[[listen]]\nprotocol = \"imap\"\ntls = \"offloaded\"\nproxy_protocol = \"mixed\"\nxclient = \"exim\"",
+        "[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\nxclient = \"exim\"\naddress = \"127.0.0.1\"",
+        &["6:1: error[later]: `listen.xclient`"],
+    );
+}
+
+const BALANCERS: &str = "[trust]\nproxy_protocol = [\"10.2.0.4\"]\n";
+
+#[test]
+fn listeners_behind_balancers() {
+    let block = |rest: &str| format!("[[listen]]\nprotocols = [\"imap\", \"pop3s\"]\n{rest}");
+    let offloaded = |rest: &str| block(&format!("tls = \"offloaded\"\n{rest}"));
+    // No certificate is needed where nothing is encrypted here.
+    let meant = clean(&format!("{TOP}{}{BALANCERS}{USERS}", offloaded("proxy_protocol = \"required\"\n")));
+    let told: Vec<_> = meant.listen.iter().map(|one| (one.address.port(), one.tls, one.proxy_protocol)).collect();
+    let expected = |port| (port, ListenTls::Offloaded, meant::ListenProxy::Required);
+    assert_eq!(told, [expected(143), expected(143), expected(995), expected(995)]);
+
+    for (proxy, told) in [
+        ("", "5:7: error[conflict]: `listen.tls = \"offloaded\"` without |write proxy_protocol = \"required\""),
+        ("proxy_protocol = \"mixed\"\n", "5:7: error[conflict]: "),
+        ("proxy_protocol = \"off\"\n", "5:7: error[conflict]: "),
+    ] {
+        let mut expected = vec![told];
+        // Only the one that hears headers is a use of the list.
+        let unused = format!("{}:18: warning[trust]: `trust.proxy_protocol` names balancers, and no", 7 + proxy.lines().count());
+        if !proxy.contains("mixed") {
+            expected.push(&unused);
+        }
+        listening(&format!("{}{BALANCERS}", offloaded(proxy)), &expected);
+    }
+    // What is wrong in itself is told once.
+    listening(
+        &format!("{}{BALANCERS}", offloaded("proxy_protocol = \"requird\"\n")),
+        &["6:18: error[value]: `listen.proxy_protocol` cannot be `requird`|did you mean `required`?|`off`, `required`, `mixed`"],
+    );
+    listening(
+        &format!("{}[trust]\nproxy_protocol = [\"x\"]", offloaded("proxy_protocol = \"required\"\n")),
+        &["8:19: error[value]"],
+    );
+    listening(
+        &format!("{}{BALANCERS}", offloaded("proxy_protocol = \"required\"\ncleartext_auth = \"never\"\n")),
+        &["7:18: error[conflict]: `listen.cleartext_auth` has no effect beside `tls = \"offloaded\"`|take it out"],
+    );
+    listening(
+        &block("proxy_protocol = true\ntls = \"none\"\naddress = \"127.0.0.1\"\n"),
         &[
-            "5:7: error[later]: `listen.tls = \"offloaded\"`",
-            "6:18: error[later]: `listen.proxy_protocol = \"mixed\"`",
-            "7:1: error[later]: `listen.xclient`",
+            "5:18: error[kind]: `listen.proxy_protocol` is true or false; it must be one of `off`, `required`, `mixed`",
+            "6:7: error[conflict]: `pop3s` means TLS from the first byte",
         ],
     );
+}
+
+#[test]
+fn headers_that_nobody_may_send_or_nobody_hears() {
+    let block = |rest: &str| format!("[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\ncleartext_auth = \"always\"\n{rest}\n");
+    for trust in ["", "[trust]\nproxy_protocol = []", "[trust]\nnetworks = [\"10.2.0.4\"]"] {
+        listening(
+            &format!("{}{trust}", block("proxy_protocol = \"required\"")),
+            &[
+                "7:18: error[missing]: `listen.proxy_protocol` needs `trust.proxy_protocol`: |nobody could connect|fix: [trust] proxy",
+            ],
+        );
+        listening(
+            &format!("{}{trust}", block("proxy_protocol = \"mixed\"")),
+            &["7:18: error[missing]: |nobody's header would be believed"],
+        );
+    }
+    let unused = "9:18: warning[trust]: `trust.proxy_protocol` names balancers, and no listener |proxy_protocol = \"required\"";
+    listening(&format!("{}{BALANCERS}", block("proxy_protocol = \"off\"")), &[unused]);
+    listening(&format!("{}{BALANCERS}", block("proxy_protocol = \"mixed\"")), &[]);
+    // One is enough.
+    listening(&format!("{}{}{BALANCERS}", block("proxy_protocol = \"required\""), block("address = \"*:1143\"")), &[]);
+    // Without a listener there is another thing to say.
+    listening(BALANCERS, &["1:1: error[missing]: there is no [[listen]]"]);
+}
+
+#[test]
+fn clients_of_a_balancer_on_this_host_are_not_of_this_host() {
+    let block = |rest: &str| format!("[[listen]]\nprotocol = \"imap\"\naddress = \"127.0.0.1\"\n{rest}\n{BALANCERS}");
     listening(
-        "[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\nproxy_protocol = \"on\"\naddress = \"127.0.0.1\"",
-        &["6:18: error[value]: `listen.proxy_protocol` cannot be `on`"],
+        &block("tls = \"none\"\nproxy_protocol = \"required\""),
+        &[
+            "3:1: warning[cleartext]: |only clients on this host can sign in|if it ends at the balancer, tls = \"offloaded\" and proxy_protocol = \"required\"",
+        ],
     );
+    listening(&block("tls = \"offloaded\"\nproxy_protocol = \"required\""), &[]);
 }
 
 #[test]

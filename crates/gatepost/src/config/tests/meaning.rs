@@ -1,8 +1,9 @@
 //! What a good file means, and that it can be written down again.
 
 use super::*;
-use meant::{BackendTls, CleartextAuth, LogFormat, LogLevel, Own, Skip, Then};
+use meant::{BackendProxy, BackendTls, CleartextAuth, Listen, ListenProxy, LocalBackend, LogFormat, LogLevel, Own, Skip, Then};
 use std::time::Duration;
+use wire::dance::IdentityRefused;
 
 const FULL: &str = r##"version = 1
 [server]
@@ -16,6 +17,7 @@ alpn_strict = false
 [trust]
 networks = ["10.1.0.0/16", "::ffff:192.0.2.1", "2001:db8::/32"]
 identity_before_tls = "drop"
+proxy_protocol = ["10.2.0.4", "2001:db8:2::/64"]
 [[listen]]
 protocols = ["imap", "imaps"]
 cleartext_auth = "never"
@@ -24,6 +26,13 @@ proxy_protocol = "off"
 protocol = "imap"
 address = ["10.1.0.5", "[::1]:1143", "*:2143"]
 tls = "implicit"
+[[listen]]
+protocol = "pop3"
+proxy_protocol = "mixed"
+[[listen]]
+protocol = "pop3s"
+tls = "offloaded"
+proxy_protocol = "required"
 [[users]]
 driver = "static"
 username_format = "%Ln"
@@ -55,13 +64,21 @@ tls_client_key = "tls/mail.key"
 proxy_timeout = "1500ms"
 connect_timeout = "500ms"
 self_addresses = ["192.0.2.7", "::ffff:192.0.2.8"]
-proxy_protocol = "off"
+source_ips = "10.0.0.8, ?2001:db8::8 ?out.example.com"
+local = { pop3 = "[::1]:10110", imap = "Localhost:10143" }
+disconnect_spread = "10s"
+proxy_protocol = "v2"
+identity_refused = "continue"
 [protocol.imap]
 capability = "IMAP4rev1  ID"
 imap_id_send = "name * support-url https://example.com/"
 imap_id_retain = true
 greeting = "Hello \\ \"you\""
 idle_timeout = "31m"
+[protocol.pop3]
+capability = "TOP  UIDL"
+greeting = "Hello \\ \"you\""
+idle_timeout = "1h"
 [limits]
 line = "64KiB"
 literal = "65B"
@@ -87,6 +104,7 @@ file = "tls/log"
 /// Places are where a thing is written, not what it means.
 fn without_places(mut meant: Meant) -> Meant {
     meant.listen.iter_mut().for_each(|listen| listen.at.clear());
+    meant.backend.source_ips.iter_mut().for_each(|source| source.at.clear());
     for users in &mut meant.users {
         users.at.clear();
         users.own.values_mut().for_each(|own| own.at.clear());
@@ -112,7 +130,7 @@ fn every_key_has_its_meaning() {
     dir.put("gatepost.toml", FULL.as_bytes());
     let loaded = dir.load().unwrap();
     assert_eq!(loaded.warnings, [], "a pin makes up for tls_verify = false, and all listeners offer TLS");
-    let Meant { server, tls, trust, listen, users, backend, imap, limits, log } = loaded.meant;
+    let Meant { server, tls, trust, listen, users, backend, imap, pop3, limits, log } = loaded.meant;
     let file = |name: &str| dir.0.join(name);
 
     assert_eq!((server.name.as_str(), server.user.as_deref(), server.threads), ("edge.example.com", Some("gatepost"), 3));
@@ -122,27 +140,36 @@ fn every_key_has_its_meaning() {
     let networks: Vec<String> = trust.networks.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.1.0.0/16", "192.0.2.1/32", "2001:db8::/32"]);
     assert!(!trust.identity_before_tls);
+    let balancers: Vec<String> = trust.proxy_protocol.iter().map(ToString::to_string).collect();
+    assert_eq!(balancers, ["10.2.0.4/32", "2001:db8:2::/64"]);
 
     let told: Vec<_> = listen
         .iter()
-        .map(|one| format!("{} {} {:?} {:?} {}", one.protocol, one.address, one.tls, one.cleartext_auth, one.optional))
+        .map(|one| {
+            let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, at: _ } = one;
+            format!("{protocol} {address} {tls:?} {cleartext_auth:?} {proxy_protocol:?} {optional}")
+        })
         .collect();
     assert_eq!(
         told,
         [
-            "imap 0.0.0.0:143 StartTls Never true",
-            "imap [::]:143 StartTls Never true",
-            "imap 0.0.0.0:993 Implicit Never true",
-            "imap [::]:993 Implicit Never true",
-            "imap 10.1.0.5:143 Implicit Loopback false",
-            "imap [::1]:1143 Implicit Loopback false",
-            "imap 0.0.0.0:2143 Implicit Loopback true",
-            "imap [::]:2143 Implicit Loopback true",
+            "imap 0.0.0.0:143 StartTls Never Off true",
+            "imap [::]:143 StartTls Never Off true",
+            "imap 0.0.0.0:993 Implicit Never Off true",
+            "imap [::]:993 Implicit Never Off true",
+            "imap 10.1.0.5:143 Implicit Loopback Off false",
+            "imap [::1]:1143 Implicit Loopback Off false",
+            "imap 0.0.0.0:2143 Implicit Loopback Off true",
+            "imap [::]:2143 Implicit Loopback Off true",
+            "pop3 0.0.0.0:110 StartTls Loopback Mixed true",
+            "pop3 [::]:110 StartTls Loopback Mixed true",
+            "pop3 0.0.0.0:995 Offloaded Loopback Required true",
+            "pop3 [::]:995 Offloaded Loopback Required true",
         ]
     );
     assert_eq!(listen[0].cleartext_auth, CleartextAuth::Never);
-    assert_eq!(listen[0].at, format!("{}:13:1", file("gatepost.toml").display()));
-    assert_eq!(listen[5].at, format!("{}:19:24", file("gatepost.toml").display()));
+    assert_eq!(listen[0].at, format!("{}:14:1", file("gatepost.toml").display()));
+    assert_eq!(listen[5].at, format!("{}:20:24", file("gatepost.toml").display()));
 
     let [first, second, third] = users.as_slice() else { panic!("three databases: {users:?}") };
     assert_eq!((first.name.as_str(), first.driver), ("static-1", "static"));
@@ -178,11 +205,21 @@ fn every_key_has_its_meaning() {
     assert_eq!((backend.proxy_timeout, backend.connect_timeout), (Duration::from_millis(1500), Duration::from_millis(500)));
     let addresses: Vec<String> = backend.self_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["192.0.2.7", "192.0.2.8"]);
+    let sources: Vec<_> = backend.source_ips.iter().map(|one| (one.host.as_str(), one.if_here)).collect();
+    assert_eq!(sources, [("10.0.0.8", false), ("2001:db8::8", true), ("out.example.com", true)]);
+    assert!(backend.source_ips[0].at.starts_with(&format!("{}:", file("gatepost.toml").display())), "{:?}", backend.source_ips);
+    let to = |host: &str, port| LocalBackend { host: host.to_owned(), port };
+    let local: Vec<_> = backend.local.into_iter().collect();
+    assert_eq!(local, [("imap".to_owned(), to("Localhost", 10143)), ("pop3".to_owned(), to("::1", 10110))]);
+    assert_eq!(backend.disconnect_spread, Duration::from_secs(10));
+    assert_eq!((backend.proxy_protocol, backend.identity_refused), (BackendProxy::V2, IdentityRefused::Continue));
 
     assert_eq!(imap.capability.as_deref(), Some("IMAP4rev1 ID"));
     assert_eq!(imap.id_send, [pair("name", "Gatepost"), pair("support-url", "https://example.com/")]);
     assert_eq!((imap.id_retain, imap.greeting.as_str()), (true, "Hello \\ \"you\""));
     assert_eq!(imap.idle_timeout, Duration::from_secs(1860));
+    assert_eq!((pop3.capability.as_str(), pop3.greeting.as_str()), ("TOP UIDL", "Hello \\ \"you\""));
+    assert_eq!(pop3.idle_timeout, Duration::from_secs(3600));
 
     let expected = meant::Limits {
         line: 65536,
@@ -219,6 +256,14 @@ fn the_smallest_file() {
     assert_eq!(meant.backend.proxy_timeout, Duration::from_secs(30));
     assert_eq!((meant.imap.capability, meant.imap.id_retain), (None, false));
     assert_eq!(meant.imap.idle_timeout, Duration::from_secs(7200));
+    assert!(meant.trust.proxy_protocol.is_empty());
+    assert_eq!(meant.listen[0].proxy_protocol, ListenProxy::Off);
+    assert_eq!((meant.backend.source_ips, meant.backend.local.len()), (vec![], 0));
+    assert_eq!(meant.backend.disconnect_spread, Duration::ZERO);
+    assert_eq!((meant.backend.proxy_protocol, meant.backend.identity_refused), (BackendProxy::Off, IdentityRefused::Fail));
+    assert_eq!(meant.pop3.capability, "TOP UIDL RESP-CODES PIPELINING AUTH-RESP-CODE");
+    assert_eq!(meant.pop3.greeting, "edge.example.com Gatepost ready.");
+    assert_eq!(meant.pop3.idle_timeout, Duration::from_secs(660));
     assert_eq!((meant.limits.line, meant.limits.literal, meant.limits.user_connections), (8192, 4096, 50));
     assert_eq!((meant.log.format, meant.log.level, meant.log.file), (LogFormat::Text, LogLevel::Info, None));
 }
@@ -249,6 +294,9 @@ fn what_is_shown_hides_secrets_and_marks_defaults() {
 
     dir.put("gatepost.toml", format!("{TOP}{LISTEN}{USERS}").as_bytes());
     let shown = effective(&dir.load().unwrap().meant);
+    for line in ["local = {}  # default", "source_ips = []  # default", "proxy_protocol = []  # default"] {
+        assert!(shown.lines().any(|have| have == line), "{line} in\n{shown}");
+    }
     for line in ["guesses = 20  # default", "tls_verify = true  # default", "# tls_ca: not set", "name = \"edge.example.com\""] {
         assert!(shown.lines().any(|have| have == line), "{line} in\n{shown}");
     }

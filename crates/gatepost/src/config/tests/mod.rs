@@ -18,6 +18,8 @@ pub(super) static CATALOG: Catalog = Catalog {
     protocols: &[
         ProtocolName { name: "imap", port: 143, tls: ListenTls::StartTls, base: "imap" },
         ProtocolName { name: "imaps", port: 993, tls: ListenTls::Implicit, base: "imap" },
+        ProtocolName { name: "pop3", port: 110, tls: ListenTls::StartTls, base: "pop3" },
+        ProtocolName { name: "pop3s", port: 995, tls: ListenTls::Implicit, base: "pop3" },
     ],
     drivers: &[
         DriverName {
@@ -39,7 +41,7 @@ pub(super) static CATALOG: Catalog = Catalog {
             ],
         },
     ],
-    later_protocols: &["pop3", "pop3s", "managesieve", "submission", "submissions", "lmtp", "smtp"],
+    later_protocols: &["managesieve", "submission", "submissions", "lmtp", "smtp"],
     later_drivers: &["mysql", "pgsql", "ldap", "oauth2", "auth_http", "http", "dovecot", "popmap", "popmap-regex"],
 };
 

@@ -88,6 +88,24 @@ fn trust() {
             &["12:12: error[trust]: `trust.networks` covers every address of a family"],
         );
     }
+    // Another list, and the same care.
+    let used = format!("{LISTEN}cleartext_auth = \"always\"\nproxy_protocol = \"mixed\"\n");
+    let balancers = |list: &str, expected: &[&str]| {
+        check(&format!("{TOP}{used}{USERS}[trust]\nproxy_protocol = {list}\n"), expected);
+    };
+    balancers("[\"10.2.0.4\", \"2001:db8:2::/64\", \"::ffff:192.0.2.1\"]", &[]);
+    balancers("\"10.2.0.4\"", &["13:18: error[kind]: `trust.proxy_protocol` is text; it must be an array|[\"10.2.0.4\"]"]);
+    balancers(
+        "[\"10.2.0.4/16\", \"lb.example.com\"]",
+        &[
+            "13:19: error[value]: `trust.proxy_protocol`: `10.2.0.4/16` has bits behind its prefix|\"10.2.0.0/16\"",
+            "13:34: error[value]: `trust.proxy_protocol`: `lb.example.com` is neither|names are not taken",
+        ],
+    );
+    balancers(
+        "[\"0.0.0.0/1\", \"128.0.0.0/1\"]",
+        &["13:18: error[trust]: `trust.proxy_protocol` covers every address of a family|list only the balancers"],
+    );
     behind(
         "[trust]\nlogin = []\nidentity_before_tls = \"no\"",
         &[
@@ -138,15 +156,131 @@ fn backend() {
         &["12:19: error[value]: `backend.self_addresses`: `192.0.2.1:143` is no address|without a port", "12:36: error[value]"],
     );
     behind(
-        "[backend]\nsource_ips = []\nlocal = {}\nproxy_protocol = \"v2\"\ndisconnect_spread = \"0s\"\nidentity_refused = \"fail\"",
+        "[backend]\nsubmission_login = \"xclient\"\nproxy_mech = \"PLAIN\"\nsource_ip = \"192.0.2.1\"",
         &[
-            "12:1: error[later]: `backend.source_ips`",
-            "13:1: error[later]: `backend.local`",
-            "14:18: error[later]: `backend.proxy_protocol = \"v2\"`",
-            "15:1: error[later]: `backend.disconnect_spread`",
-            "16:1: error[later]: `backend.identity_refused`",
+            "12:1: error[later]: `backend.submission_login` is not in this version",
+            "13:1: error[later]: `backend.proxy_mech`",
+            "14:1: error[unknown]: there is no `source_ip` in [backend]|did you mean `source_ips`?",
         ],
     );
+    behind(
+        "[backend]\nproxy_protocol = \"v3\"\nidentity_refused = \"ignore\"\ndisconnect_spread = \"601s\"",
+        &[
+            "12:18: error[value]: `backend.proxy_protocol` cannot be `v3`|`off`, `v1`, `v2`",
+            "13:20: error[value]: `backend.identity_refused` cannot be `ignore`|`fail`, `continue`",
+            "14:21: error[range]: `backend.disconnect_spread` is 601s; it must be from 0s to 10m",
+        ],
+    );
+    behind(
+        "[backend]\nproxy_protocol = false\ndisconnect_spread = 10",
+        &[
+            "12:18: error[kind]: `backend.proxy_protocol` is true or false",
+            "13:21: error[kind]: `backend.disconnect_spread` is a number without a unit|\"10s\"",
+        ],
+    );
+}
+
+#[test]
+fn source_addresses() {
+    let meant = |value: &str| {
+        let meant = clean(&format!("{TOP}{LISTEN}{USERS}[backend]\nsource_ips = {value}\n"));
+        let mark = |one: &meant::SourceIp| format!("{}{}", if one.if_here { "?" } else { "" }, one.host);
+        meant.backend.source_ips.iter().map(mark).collect::<Vec<_>>()
+    };
+    for (value, expected) in [
+        ("[]", &[] as &[&str]),
+        ("[\"?10.0.0.8\", \"10.0.0.9\"]", &["?10.0.0.8", "10.0.0.9"]),
+        ("[\"::ffff:10.0.0.8\", \"2001:DB8::8\", \"out.example.com\"]", &["10.0.0.8", "2001:db8::8", "out.example.com"]),
+        ("\"10.0.0.8\"", &["10.0.0.8"]),
+        ("\"10.0.0.8 10.0.0.9,out.example.com ,  2001:db8::8\"", &["10.0.0.8", "10.0.0.9", "out.example.com", "2001:db8::8"]),
+        ("\"?out.example.com\"", &["?out.example.com"]),
+        ("\"?10.0.0.8 10.0.0.9\"", &["?10.0.0.8", "?10.0.0.9"]),
+        ("\"? 10.0.0.8, ?10.0.0.9\"", &["?10.0.0.8", "?10.0.0.9"]),
+        ("\"10.0.0.8, ?10.0.0.9\"", &["10.0.0.8", "?10.0.0.9"]),
+    ] {
+        assert_eq!(meant(value), expected, "{value}");
+    }
+    behind(
+        "[backend]\nsource_ips = [\"10.0.0.8:143\", \"10.0.0.256\", \"[::1]\", \"10.0.0.0/24\", \"0.0.0.0\", \"??a\", \"a, b\", \"\", \"?\", 1]",
+        &[
+            "12:15: error[value]: `backend.source_ips`: `10.0.0.8:143` holds other characters|without a port",
+            "12:31: error[value]: `backend.source_ips`: `10.0.0.256` is neither an address nor a host name",
+            "12:45: error[value]: ",
+            "12:54: error[value]: ",
+            "12:69: error[value]: `backend.source_ips`: `0.0.0.0` is no address of a host",
+            "12:80: error[value]: `backend.source_ips`: `?a` holds other characters",
+            "12:87: error[value]: `backend.source_ips`: `a, b` is more than one item|its own quotes",
+            "12:95: error[value]: `backend.source_ips` is empty",
+            "12:99: error[value]: `backend.source_ips`: `` is empty",
+            "12:104: error[kind]: `backend.source_ips` is a number",
+        ],
+    );
+    behind(
+        "[backend]\nsource_ips = [\"10.0.0.8\", \"a.example\", \"?::ffff:10.0.0.8\", \"A.example\"]",
+        &[
+            "12:40: error[twice]: `backend.source_ips` has `10.0.0.8` twice|take one out",
+            "12:60: error[twice]: `backend.source_ips` has `A.example` twice",
+        ],
+    );
+    behind("[backend]\nsource_ips = \"a a\"", &["12:14: error[twice]"]);
+    for none in ["?", "? ,", " ", ","] {
+        behind(&format!("[backend]\nsource_ips = \"{none}\""), &["12:14: error[value]: `backend.source_ips` names no address"]);
+    }
+    behind("[backend]\nsource_ips = 1", &["12:14: error[kind]: `backend.source_ips` is a number; it must be a list such as"]);
+    let list = |count: usize| (0..count).map(|n| format!("\"10.0.{}.{}\",", n / 250, n % 250 + 1)).collect::<String>();
+    assert_eq!(meant(&format!("[{}]", list(256))).len(), 256);
+    behind(&format!("[backend]\nsource_ips = [{}]", list(257)), &["12:14: error[range]: `backend.source_ips` has more than 256"]);
+    let names: String = (0..257).map(|n| format!("a{n} ")).collect();
+    behind(&format!("[backend]\nsource_ips = \"{names}\""), &["12:14: error[range]: `backend.source_ips` has more than 256"]);
+}
+
+#[test]
+fn local_servers() {
+    let local = |value: &str, expected: &[&str]| behind(&format!("[backend]\nlocal = {value}"), expected);
+    local("{}", &[]);
+    local("{ imap = \"127.0.0.1:10143\", pop3 = \"[::1]:10110\" }", &[]);
+    local(
+        "{ imp = \"a:1\", imaps = \"a:1\", lmtp = \"a:1\", \"\\u001b\" = 1 }",
+        &[
+            "12:11: error[value]: `backend.local` cannot be `imp`|did you mean `imap`? it takes `imap`, `pop3`",
+            "12:24: error[value]: `backend.local`: `imaps` is `imap` on another port|write \"imap\"",
+            "12:39: error[later]: the protocol `lmtp` is not in this version",
+            "12:53: error[value]: `backend.local` cannot be `\\u{1b}`",
+        ],
+    );
+    local(
+        "{ imap = \"127.0.0.1\", pop3 = 110 }",
+        &[
+            "12:18: error[value]: `backend.local.imap`: `127.0.0.1` has no port|\"[::1]:10143\"",
+            "12:38: error[kind]: `backend.local.pop3` is a number",
+        ],
+    );
+    local("{ imap = \"::1:143\" }", &["12:18: error[value]: |could be read with or without a port"]);
+    local("{ imap = \"localhost:0\" }", &["12:18: error[value]: |has no port from 1 to 65535"]);
+    local("{ imap = \"a b:143\" }", &["12:18: error[value]: |other characters"]);
+    local("[\"127.0.0.1:143\"]", &["12:9: error[kind]: `backend.local` is an array; it must be a table such as { imap"]);
+    behind("[backend.local]\npop3 = \"mail.example.com:110\"", &[]);
+}
+
+#[test]
+fn a_local_server_that_is_our_own_listener() {
+    let to = |listen: &str, to: &str, expected: &[&str]| {
+        let block =
+            format!("[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\ncleartext_auth = \"always\"\naddress = \"{listen}\"\n");
+        check(&format!("{TOP}{block}{USERS}[backend]\nlocal = {{ pop3 = \"{to}\" }}\n"), expected);
+    };
+    let told = &[
+        "12:18: warning[conflict]: `backend.local.pop3` is our own listener at |gatepost.toml:7:11: logins would come back here",
+    ];
+    to("127.0.0.1:1143", "127.0.0.1:1143", told);
+    to("*:1143", "127.0.0.1:1143", told);
+    to("*:1143", "[::1]:1143", told);
+    to("*:1143", "LOCALHOST:1143", told);
+    to("192.0.2.1:1143", "192.0.2.1:1143", told);
+    to("192.0.2.1:1143", "127.0.0.1:1143", &[]);
+    to("0.0.0.0:1143", "[::1]:1143", &[]);
+    to("*:1143", "127.0.0.1:10143", &[]);
+    to("*:1143", "192.0.2.1:1143", &[]);
 }
 
 #[test]
@@ -176,7 +310,41 @@ fn imap() {
     imap("imap_id_send = \"a 1 A 2\"", &["12:16: error[twice]"]);
     let meant = clean(&format!("{TOP}{LISTEN}{USERS}[protocol.imap]\nimap_id_send = {{}}"));
     assert_eq!(meant.imap.id_send, []);
-    behind("[protocol.pop3]\nx = 1", &["11:11: error[later]: `protocol.pop3` is not in this version"]);
+}
+
+#[test]
+fn pop3() {
+    let pop3 = |line: &str, expected: &[&str]| behind(&format!("[protocol.pop3]\n{line}"), expected);
+    pop3(
+        "idle_timeout = \"10m\"",
+        &["12:16: error[range]: `protocol.pop3.idle_timeout` is 10m; it must be from 11m to 30d (RFC 1939 section 3"],
+    );
+    pop3("idle_timeout = \"30d\"", &[]);
+    pop3("idle_timeout = \"31d\"", &["12:16: error[range]"]);
+    pop3("greeting = \"a\\r\\n-ERR\"", &["12:12: error[value]: `protocol.pop3.greeting` holds control characters"]);
+    pop3("greeting = \"[XCLIENT] x\"", &["12:12: error[value]: |response code"]);
+    pop3("greeting = \"Grüß Gott\"", &["12:12: error[value]: |beyond ASCII"]);
+    pop3("greeting = \"ready <1896.697170952@example.com>\"", &["12:12: error[value]: |offer of APOP"]);
+    pop3("greeting = \"1 < 2\"", &[]);
+    pop3(&format!("greeting = \"{}\"", "x".repeat(496)), &[]);
+    pop3(&format!("greeting = \"{}\"", "x".repeat(497)), &["12:12: error[value]: |is longer than 496 octets"]);
+    for own in ["USER", "sasl", "STLS"] {
+        pop3(
+            &format!("capability = \"TOP {own}\""),
+            &[&format!("12:14: error[value]: |holds `{own}`, which follows from|adds it")],
+        );
+    }
+    pop3("capability = \"TOP EXPIRE 60\"", &["12:14: error[value]: |holds `EXPIRE`, which needs an argument"]);
+    pop3("capability = \"login-delay\"", &["12:14: error[value]: |holds `login-delay`, which needs an argument"]);
+    pop3("capability = \"TOP .\"", &["12:14: error[value]: |holds `.`, which is no name"]);
+    pop3("capability = \"TÖP\"", &["12:14: error[value]: |holds `TÖP`, which is no name"]);
+    pop3("capability = \"+UTF8\"", &["12:14: error[value]: |it is the list itself"]);
+    pop3("capability = \" \"", &["12:14: error[value]: `protocol.pop3.capability` names no capability"]);
+    pop3("capability = \"\"", &["12:14: error[value]: `protocol.pop3.capability` is empty"]);
+    pop3(&format!("capability = \"{}\"", "x".repeat(510)), &[]);
+    pop3(&format!("capability = \"{}\"", "x".repeat(511)), &["12:14: error[value]: |is no name"]);
+    pop3(&format!("capability = \"{}\"", "xxxx ".repeat(201)), &["12:14: error[value]: |is longer than 1000 octets"]);
+    pop3("capability = [\"TOP\"]", &["12:14: error[kind]: `protocol.pop3.capability` is an array"]);
 }
 
 #[test]
