@@ -6,10 +6,7 @@
 
 use crate::journal::Level;
 use wire::dance::{BackendNo, NoKind, Stumble, StumbleKind};
-use wire::login::Refusal;
-
-/// What a login is told that went through too many proxies; the proxies in front know by it not to try again.
-const LOOPING: &str = "Account is temporarily unavailable. (Proxies are looping.)";
+use wire::login::{LOOPING, Referral, Refusal};
 
 /// On which side of Gatepost the trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,10 +60,20 @@ pub enum Kind {
     Timeout,
     /// The backend said no.
     BackendNo(BackendNo),
+    /// The backend has been failing for a while: it was not even tried.
+    BackendDown,
+    /// Too many connects to the backend are under way: the deadline passed in the queue.
+    BackendBusy,
+    /// The user may not log in at present (`nologin`); words for the person.
+    Disabled(Option<String>),
+    /// The client is to go to another server by itself.
+    Referral(Referral),
     /// Proxies are looping, or the route leads to ourselves.
     Loop,
     /// A limit of ours.
     Limit,
+    /// The server is going away, and would have kept the client waiting for longer than that takes.
+    ShuttingDown,
     /// A fault of ours.
     Internal,
 }
@@ -97,8 +104,13 @@ impl Kind {
                 NoKind::Alert => "backend-alert",
                 NoKind::ServerBug => "backend-server-bug",
             },
+            Kind::BackendDown => "backend-down",
+            Kind::BackendBusy => "backend-busy",
+            Kind::Disabled(_) => "nologin",
+            Kind::Referral(_) => "referral",
             Kind::Loop => "loop",
             Kind::Limit => "limit",
+            Kind::ShuttingDown => "shutting-down",
             Kind::Internal => "internal",
         }
     }
@@ -126,6 +138,8 @@ pub struct Failure {
     pub kind: Kind,
     /// Whether trying again can help.
     pub retry: Retry,
+    /// The refusal is answered at once, and no later login is slowed for it (`nodelay`).
+    pub quick: bool,
     /// For the log: names the thing, the place and the fix. May quote peers only escaped, never a secret.
     pub detail: String,
 }
@@ -133,13 +147,20 @@ pub struct Failure {
 impl Failure {
     /// A failure that ends the login.
     pub fn new(side: Side, kind: Kind, detail: impl Into<String>) -> Self {
-        Failure { side, kind, retry: Retry::Never, detail: detail.into() }
+        Failure { side, kind, retry: Retry::Never, quick: false, detail: detail.into() }
     }
 
     /// The same with another answer to "again?".
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// The same for a row that says `nodelay`, or not.
+    #[must_use]
+    pub fn quick(mut self, quick: bool) -> Self {
+        self.quick = quick;
         self
     }
 
@@ -156,8 +177,7 @@ impl Failure {
     /// The backend's no to a login.
     pub fn backend_no(no: BackendNo) -> Self {
         // A circle of proxies must not be walked again and again.
-        let looping = no.text.contains(LOOPING);
-        let retry = if no.kind == NoKind::Unavailable && !looping { Retry::SameLater } else { Retry::Never };
+        let retry = if no.kind == NoKind::Unavailable && !is_looping(&no) { Retry::SameLater } else { Retry::Never };
         let side = match no.kind {
             NoKind::Unavailable | NoKind::ServerBug => Side::Backend,
             _ => Side::Client,
@@ -183,6 +203,7 @@ impl Failure {
         match &self.kind {
             Kind::Credentials | Kind::NotAuthorized => (Refusal::WrongCredentials, Level::Info),
             Kind::Limit => (Refusal::Limit { text: None }, Level::Warning),
+            Kind::BackendNo(no) if is_looping(no) => (Refusal::Looping, Level::Warning),
             Kind::BackendNo(no) => {
                 let text = (!no.text.is_empty()).then(|| no.text.clone());
                 match no.kind {
@@ -207,11 +228,19 @@ impl Failure {
             | Kind::BackendConfig
             | Kind::Timeout
             | Kind::Internal => (Refusal::Unavailable { text: None }, Level::Error),
-            Kind::Loop => (Refusal::Unavailable { text: Some(LOOPING.to_owned()) }, Level::Error),
+            // The backend's trouble was told when it began; a line per login need not shout.
+            Kind::BackendDown | Kind::BackendBusy => (Refusal::Unavailable { text: None }, Level::Warning),
+            Kind::ShuttingDown => (Refusal::Unavailable { text: None }, Level::Info),
+            Kind::Disabled(text) => {
+                let text = text.clone().unwrap_or_else(|| "Login disabled for this user.".to_owned());
+                (Refusal::ContactAdmin { text: Some(text) }, Level::Info)
+            }
+            Kind::Referral(to) => (Refusal::Referral(to.clone()), Level::Info),
+            Kind::Loop => (Refusal::Looping, Level::Error),
         }
     }
 
-    /// The login was refused because of who asked: it counts as a guess and is slowed.
+    /// The login was refused because of who asked: it counts as a guess and is slowed, unless the failure is `quick`.
     pub fn counts_as_guess(&self) -> bool {
         match &self.kind {
             Kind::Credentials | Kind::NotAuthorized => true,
@@ -223,6 +252,11 @@ impl Failure {
             _ => false,
         }
     }
+}
+
+/// Another Gatepost behind this backend has found that proxies are looping.
+fn is_looping(no: &BackendNo) -> bool {
+    matches!(no.kind, NoKind::Unavailable | NoKind::ServerBug) && no.text.contains(LOOPING)
 }
 
 impl std::fmt::Display for Failure {
@@ -247,6 +281,9 @@ mod tests {
             Kind::BackendProtocol,
             Kind::BackendConfig,
             Kind::Timeout,
+            Kind::BackendDown,
+            Kind::BackendBusy,
+            Kind::ShuttingDown,
             Kind::Internal,
         ] {
             let failure = Failure::new(Side::Backend, kind, "x");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::config::meant::LogFormat as Format;
 pub use crate::config::meant::LogLevel as Level;
@@ -125,12 +125,20 @@ impl Journal {
         self.line(level, event, &[("text", Word::Text(text))]);
     }
 
-    /// Waits until everything said so far is written; at most two seconds.
+    /// Waits until everything said so far is written; about two seconds at most. Blocks its thread: for the end of a process.
     pub fn flush(&self) {
+        let until = Instant::now() + Duration::from_secs(2);
         let (done, wait) = sync_channel(1);
-        if self.shared.queue.try_send(Note::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(Duration::from_secs(2));
+        let mut note = Note::Flush(done);
+        // A queue that is full now has room as soon as the writer gets on.
+        while let Err(TrySendError::Full(again)) = self.shared.queue.try_send(note) {
+            if Instant::now() >= until {
+                return;
+            }
+            note = again;
+            std::thread::sleep(Duration::from_millis(2));
         }
+        let _ = wait.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -299,8 +307,8 @@ fn escape(line: &mut String, value: &str, spell: impl Fn(&mut String, char)) {
 
 /// Control characters, and characters that would reorder the line on a terminal.
 fn unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    wire::encode::is_invisible(c)
+        || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 fn cut(value: &dyn Display) -> String {

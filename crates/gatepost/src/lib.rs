@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md is the map of the rooms and of which may know which.
 
 pub mod backend;
+pub mod chance;
 pub mod cli;
 pub mod config;
 pub mod failure;

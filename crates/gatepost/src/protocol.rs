@@ -56,6 +56,8 @@ pub struct Settings {
 pub enum Position {
     /// IMAP.
     Imap(wire::imap::position::Position),
+    /// POP3.
+    Pop3(wire::pop3::position::Position),
 }
 
 impl Position {
@@ -63,6 +65,7 @@ impl Position {
     pub fn is_safe(&self) -> bool {
         match self {
             Position::Imap(position) => position.is_safe(),
+            Position::Pop3(position) => position.is_safe(),
         }
     }
 }
@@ -71,12 +74,15 @@ impl relay::pump::Watch for Position {
     fn saw(&mut self, to_client: &[u8]) {
         match self {
             Position::Imap(position) => position.saw(to_client),
+            Position::Pop3(position) => position.saw(to_client),
         }
     }
 }
 
 /// All protocols.
-pub static PROTOCOLS: &[Protocol] = &[Protocol {
+pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3];
+
+const IMAP: Protocol = Protocol {
     name: "imap",
     port: 143,
     implicit: ("imaps", 993),
@@ -94,7 +100,28 @@ pub static PROTOCOLS: &[Protocol] = &[Protocol {
     position: || Position::Imap(wire::imap::position::Position::new()),
     client_id: wire::imap::text::list,
     tellable: wire::imap::capability::tellable,
-}];
+};
+
+const POP3: Protocol = Protocol {
+    name: "pop3",
+    port: 110,
+    implicit: ("pop3s", 995),
+    alpn: &["pop3"],
+    front: |terms, limits| Box::new(wire::pop3::front::Front::new(terms, pop3_caps(limits))),
+    dialect: || Box::new(wire::pop3::dialect::Pop3::new()),
+    settings: |meant| Settings {
+        capability: Some(meant.pop3.capability.clone()),
+        server_id: Vec::new(),
+        retain_client_id: false,
+        greeting: meant.pop3.greeting.clone(),
+        idle_timeout: meant.pop3.idle_timeout,
+    },
+    goodbye: wire::pop3::goodbye_line,
+    position: || Position::Pop3(wire::pop3::position::Position::new()),
+    // A POP3 client says nothing of itself, and its backends are not asked what they can do.
+    client_id: |_| String::new(),
+    tellable: |_| String::new(),
+};
 
 fn imap_caps(limits: &Limits) -> wire::imap::Caps {
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
@@ -105,6 +132,11 @@ fn imap_caps(limits: &Limits) -> wire::imap::Caps {
         commands: count(limits.commands),
         ..wire::imap::Caps::default()
     }
+}
+
+fn pop3_caps(limits: &Limits) -> wire::pop3::Caps {
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    wire::pop3::Caps { bad_commands: count(limits.bad_commands), commands: count(limits.commands), ..wire::pop3::Caps::default() }
 }
 
 /// The row of a protocol.

@@ -4,20 +4,18 @@
 //! only what is in [`House`]. A reload builds the whole new generation first; only when all of it stands is it swapped in,
 //! and sessions that are open keep the one they began with.
 
-use crate::config::meant::{Listen, ListenTls, Meant};
+mod generation;
+
+use crate::config::meant::{Listen, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
 use crate::login::house::{Door, House, Live, Phase};
 use crate::login::session;
-use crate::protocol::{self, PROTOCOLS};
+use crate::protocol;
 use crate::resolve::Resolve;
-use crate::users::chain::Chain;
 use arc_swap::ArcSwap;
-use relay::TlsError;
 use relay::clock::{Clock, EndOrder};
 use relay::listen::{AcceptStats, Doorway};
 use relay::shard::Shard;
-use relay::tls::acceptor::{AcceptOptions, Acceptor, CertSource};
-use relay::tls::connector::{ConnectPolicy, Connector};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -28,7 +26,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use wire::login::Goodbye;
-use wire::origin::trust::TrustedNets;
 
 /// How long ended sessions may take to say goodbye.
 const GOODBYES: Duration = Duration::from_secs(3);
@@ -75,7 +72,7 @@ fn bind_new(meant: &Meant, remark: &mut dyn FnMut(String), have: &dyn Fn(&DoorKe
         let Some(protocol) = protocol::find(listen.protocol) else {
             return Err(format!("{}: protocol {} has no row", listen.at, listen.protocol));
         };
-        let door = Door { protocol, tls: listen.tls, cleartext_auth: listen.cleartext_auth, address: listen.address };
+        let door = door(listen, protocol);
         match relay::listen::bind(listen.address, meant.server.threads) {
             Ok(sockets) => {
                 let address = sockets.first().map_or(Ok(listen.address), std::net::TcpListener::local_addr);
@@ -100,89 +97,19 @@ fn bind_new(meant: &Meant, remark: &mut dyn FnMut(String), have: &dyn Fn(&DoorKe
     Ok(bound)
 }
 
-/// This host has no such address family.
-fn family_missing(e: &io::Error) -> bool {
-    e.kind() == io::ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
-}
-
-impl Live {
-    /// Makes a generation ready for use: opens databases, reads certificates.
-    ///
-    /// # Errors
-    /// All problems, each one line that names the place and the fix.
-    pub fn build(meant: Meant, ports: Vec<u16>, warn: &crate::users::Warn) -> Result<Live, Vec<String>> {
-        let mut problems = Vec::new();
-        let chain = match Chain::build(&meant.users, &meant.limits, Arc::clone(warn)) {
-            Ok(chain) => Some(chain),
-            Err(found) => {
-                problems.extend(found.iter().map(ToString::to_string));
-                None
-            }
-        };
-        let sources: Vec<CertSource> = meant.tls.certificates.iter().map(source).collect();
-        let mut acceptors = Vec::new();
-        if !sources.is_empty() {
-            for protocol in PROTOCOLS.iter().filter(|p| meant.listen.iter().any(|l| l.protocol == p.name)) {
-                let options = AcceptOptions {
-                    alpn: protocol.alpn.iter().map(|id| id.as_bytes().to_vec()).collect(),
-                    alpn_strict: meant.tls.alpn_strict,
-                };
-                match Acceptor::new(&sources, options) {
-                    Ok(acceptor) => acceptors.push((protocol.name, Arc::new(acceptor))),
-                    Err(e) => {
-                        problems.push(format!("[tls] certificates: {e}"));
-                        break; // the other protocols would only say the same
-                    }
-                }
-            }
-        }
-        let verified = match connector(&meant, true) {
-            // Without a list of CAs only those logins fail that need one.
-            Err(e) if meant.backend.tls_ca.is_none() => {
-                warn(format!("[backend] tls: {e}; routes that check certificates cannot be followed"));
-                Err(e.to_string())
-            }
-            Err(e) => {
-                problems.push(format!("[backend] tls: {e}"));
-                Err(e.to_string())
-            }
-            Ok(connector) => Ok(connector),
-        };
-        let any_cert = connector(&meant, false).map_err(|e| {
-            let text = format!("[backend] tls: {e}");
-            if !problems.contains(&text) {
-                problems.push(text);
-            }
-        });
-        match (chain, any_cert) {
-            (Some(chain), Ok(any_cert)) if problems.is_empty() => Ok(Live {
-                trusted: TrustedNets::new(meant.trust.networks.clone()),
-                chain,
-                acceptors,
-                verified,
-                any_cert,
-                ports,
-                meant,
-            }),
-            _ => Err(problems),
-        }
+fn door(listen: &Listen, protocol: &'static protocol::Protocol) -> Door {
+    Door {
+        protocol,
+        tls: listen.tls,
+        cleartext_auth: listen.cleartext_auth,
+        proxy_protocol: listen.proxy_protocol,
+        address: listen.address,
     }
 }
 
-fn source(certificate: &crate::config::meant::Certificate) -> CertSource {
-    CertSource { cert: certificate.cert.clone(), key: certificate.key.clone() }
-}
-
-/// TLS towards backends. A row's `any-cert` sets the CAs and pins aside.
-fn connector(meant: &Meant, verify: bool) -> Result<Connector, TlsError> {
-    let backend = &meant.backend;
-    Connector::new(ConnectPolicy {
-        verify,
-        ca: backend.tls_ca.clone().filter(|_| verify),
-        pins: if verify { backend.tls_pin.clone() } else { Vec::new() },
-        client: backend.tls_client.as_ref().map(source),
-        alpn: Vec::new(),
-    })
+/// This host has no such address family.
+fn family_missing(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::AddrNotAvailable || e.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 struct OpenDoor {
@@ -200,7 +127,7 @@ pub struct Server {
     accepted: Arc<AcceptStats>,
     doors: HashMap<DoorKey, OpenDoor>,
     /// How much of each kind of overload has been written down.
-    told: [u64; 4],
+    told: [u64; 5],
     stressed: bool,
     warn: crate::users::Warn,
 }
@@ -236,7 +163,7 @@ impl Server {
             stop,
             accepted: Arc::default(),
             doors: HashMap::new(),
-            told: [0; 4],
+            told: [0; 5],
             stressed: false,
             warn,
         };
@@ -245,6 +172,9 @@ impl Server {
     }
 
     /// What is listened on: protocol, TLS and the bound address.
+    ///
+    /// `imaps` and `pop3s` are the names where TLS begins with the first byte *here*. Where it ended in front of us the name is
+    /// that of the protocol, whichever the configuration said, and the word `offloaded`.
     pub fn listening(&self) -> Vec<(&'static str, &'static str, SocketAddr)> {
         let mut all: Vec<_> = self
             .doors
@@ -328,8 +258,7 @@ impl Server {
         let gone: Vec<DoorKey> = self.doors.keys().filter(|key| !wanted.contains(key)).cloned().collect();
         for (listen, key) in live.meant.listen.iter().zip(&wanted) {
             if let (Some(open), Some(protocol)) = (self.doors.get(key), protocol::find(listen.protocol)) {
-                let door = Door { protocol, tls: listen.tls, cleartext_auth: listen.cleartext_auth, address: listen.address };
-                open.door.store(Arc::new(door));
+                open.door.store(Arc::new(door(listen, protocol)));
             }
         }
         let log = live.meant.log.clone();
@@ -348,17 +277,30 @@ impl Server {
 
     /// Reads certificates anew where their files have changed. A bad file leaves the old certificate in place.
     pub fn reread_certificates(&self) {
+        let mut news = Vec::new();
         for (_, acceptor) in &self.house.live.load().acceptors {
             match acceptor.reread_if_changed() {
                 Ok(false) => {}
-                Ok(true) => self.house.journal.say(Level::Info, "certificates", &"read anew"),
-                Err(e) => self.house.remark("certificates", format!("the old ones stay in use: {e}")),
+                Ok(true) => news.push((Level::Info, "read anew".to_owned())),
+                Err(e) => news.push((Level::Warning, format!("the old ones stay in use: {e}"))),
             }
+        }
+        // Each protocol has read them by itself, and found the same.
+        news.dedup();
+        for (level, text) in news {
+            self.house.journal.say(level, "certificates", &text);
         }
     }
 
     /// Writes down what stood in the way of accepting since the last call: an operator must see why clients wait.
     pub fn tell_overload(&mut self) {
+        let last = *self.house.last_stranger.lock().unwrap_or_else(PoisonError::into_inner);
+        let strangers = match last {
+            Some(last) => {
+                format!("connections were closed: their peers (last {last}) are not in trust.proxy_protocol, where all must be")
+            }
+            None => String::new(),
+        };
         let now = [
             (self.accepted.pauses.load(Ordering::Relaxed), "times accepting paused for want of descriptors or memory"),
             (
@@ -369,6 +311,7 @@ impl Server {
                 self.house.guard.sent_away(),
                 "connections were sent away: their network has too many (limits.connections_before_login)",
             ),
+            (self.house.strangers.load(Ordering::Relaxed), strangers.as_str()),
             (self.house.seats.refusals(), "times accepting waited because all connections were taken (limits.connections)"),
         ];
         for ((count, what), told) in now.into_iter().zip(&mut self.told) {
@@ -408,6 +351,7 @@ impl Server {
             () = tokio::time::sleep_until(until) => {}
             () = hurry => {}
         }
+        let _ = self.phase.send(Phase::Leaving);
         let left = self.house.roll.count();
         if left > 0 {
             self.house.journal.say(Level::Info, "draining", &format_args!("{left} sessions are told goodbye"));
@@ -448,6 +392,11 @@ fn tls_word(tls: ListenTls) -> &'static str {
     }
 }
 
+/// Whether who comes without a PROXY header hears us in clear before anything else.
+fn speaks_first(door: &Door) -> bool {
+    door.tls != ListenTls::Implicit && door.proxy_protocol != ListenProxy::Required
+}
+
 /// Accepts on one socket until told to close.
 async fn accept(
     house: Arc<House>,
@@ -468,9 +417,11 @@ async fn accept(
         let Ok(peer) = stream.peer_addr() else { return };
         let (live, door) = (house.live.load(), door.load_full());
         // Before it takes a seat: one network over its limit must not hold those of the others.
-        let limit = if live.trusted.admit(peer.ip()).is_some() { usize::MAX } else { live.meant.limits.connections_before_login };
+        let balancer = door.proxy_protocol != ListenProxy::Off && live.proxies.admit(peer.ip()).is_some();
+        let exempt = balancer || live.trusted.admit(peer.ip()).is_some();
+        let limit = if exempt { usize::MAX } else { live.meant.limits.connections_before_login };
         let Some(knock) = house.guard.knock(peer.ip(), limit) else {
-            if door.tls != ListenTls::Implicit
+            if speaks_first(&door)
                 && let Ok(mut stream) = stream.into_std()
             {
                 // Non-blocking, and into an empty buffer: it is taken at once or not at all.

@@ -1,15 +1,19 @@
 //! From a login to a signed-in backend: databases, route, limits, identity, connection.
 
 use super::guard::Entered;
-use super::house::{House, Live};
+use super::house::{House, Live, Phase};
 use crate::backend::connect::{self, Means, SignedIn};
+use crate::backend::health::Transition;
+use crate::chance;
 use crate::failure::{Failure, Kind, Side};
-use crate::journal::Level;
+use crate::journal::{Level, Word};
 use crate::protocol::Protocol;
-use crate::route::{self, Route};
-use crate::users::Question;
+use crate::route::{self, Asked, Route, Verdict, Waiting};
+use crate::users::{Answer, Question};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::{Instant, sleep};
 use unicode_normalization::UnicodeNormalization;
 use wire::dance::{Introduction, SignIn};
 use wire::login::Login;
@@ -50,6 +54,13 @@ pub async fn sign_in(house: &House, live: &Live, caller: &Caller<'_>, login: &Lo
         let detail = format!("wants to act as {authzid:?}; master users of Gatepost itself are not supported in this version");
         return Err(Failure::new(Side::Client, Kind::NotAuthorized, detail));
     }
+    let (answer, route) = decide(house, live, caller, login).await?;
+    let quick = route.quick;
+    admit(house, live, caller, login, answer, *route).await.map_err(|failure| failure.quick(quick))
+}
+
+/// Asks the databases where the login goes; holds it where they say so, and then asks again.
+async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) -> Result<(Answer, Box<Route>), Failure> {
     let client_id = (!caller.client_id.is_empty()).then(|| (caller.protocol.client_id)(caller.client_id));
     // Two spellings of one name must not be two users: composed once, here, before any database or limit sees it.
     let user: String = login.user.nfc().collect();
@@ -62,18 +73,105 @@ pub async fn sign_in(house: &House, live: &Live, caller: &Caller<'_>, login: &Lo
         origin: caller.origin,
         client_id: client_id.as_deref(),
     };
-    let answer = live.chain.sign_in(&question).await?;
-    let ports = (caller.protocol.port, caller.protocol.implicit.1);
-    let route = route::decide(&answer, &live.meant.backend, ports, &mut |field| {
-        let database = &answer.database;
-        house.remark("unknown-field", format!("users \"{database}\": field {field} has no effect"));
-    })?;
+    let asked = Asked {
+        backend: &live.meant.backend,
+        protocol: caller.protocol.name,
+        ports: (caller.protocol.port, caller.protocol.implicit.1),
+        mechanism: login.mechanism,
+    };
+    let mut phase = house.phase.clone();
+    let mut held_since = None;
+    loop {
+        let answer = live.chain.sign_in(&question).await?;
+        let decision = route::decide(&answer, &asked, &mut |field| {
+            let database = &answer.database;
+            house.remark("unknown-field", format!("users \"{database}\": field {field} has no effect"));
+        })?;
+        if let Some(hold) = decision.hold {
+            let waited = held_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            match hold.waiting(now, waited, chance::number()) {
+                Waiting::Over => {}
+                Waiting::For(wait) => {
+                    if held_since.replace(Instant::now() - waited).is_none() {
+                        let text = format_args!("delay_until: {:.1} s", wait.as_secs_f64());
+                        let origin = caller.origin;
+                        let mut words = vec![
+                            ("protocol", Word::Text(&caller.protocol.name)),
+                            ("user", Word::Text(&answer.user)),
+                            ("client", Word::Text(&origin.client.0)),
+                        ];
+                        if origin.client != origin.real_client {
+                            words.push(("via", Word::Text(&origin.real_client.0)));
+                        }
+                        words.extend([("text", Word::Text(&text)), ("session", Word::Text(&origin.session))]);
+                        house.journal.line(Level::Info, "held", &words);
+                    }
+                    // Whoever is held has not signed in: at our end it is sent away, not waited for.
+                    tokio::select! {
+                        () = sleep(wait) => continue,
+                        () = Phase::Closing.reached(&mut phase) => {
+                            let text = "the server is going away; the login was held (delay_until)";
+                            return Err(Failure::new(Side::Us, Kind::ShuttingDown, text));
+                        }
+                    }
+                }
+                Waiting::TooLong => {
+                    let most = route::LONGEST.as_secs();
+                    let text = format_args!("is more than {most} s ahead; the client is told to try later");
+                    return Err(Failure::row(&answer.database, "delay_until", text));
+                }
+            }
+        }
+        let refused = |kind, what: &str| Failure::new(Side::Client, kind, format!("users \"{}\": {what}", answer.database));
+        match decision.verdict {
+            Verdict::SignIn(route) => return Ok((answer, route)),
+            Verdict::Refer(to) => {
+                let what = format!("nologin with host: sent to {}:{}", to.host, to.port);
+                return Err(refused(Kind::Referral(to), &what));
+            }
+            Verdict::Disabled(reason) => return Err(refused(Kind::Disabled(reason), "nologin")),
+        }
+    }
+}
+
+/// Signs in at the backend of the route.
+async fn admit(
+    house: &House,
+    live: &Live,
+    caller: &Caller<'_>,
+    login: &Login,
+    answer: Answer,
+    route: Route,
+) -> Result<Admitted, Failure> {
     // Only looked at here and taken once the backend has said yes: guesses must not use up a person's places.
     room(house, live, caller, &answer.user)?;
     let hops = caller.origin.hops.spend().ok_or_else(|| {
-        let detail = "the proxies in front have used up x-proxy-ttl: proxies appear to be looping";
+        let detail = "the proxies in front have used up the hops (x-proxy-ttl, TTL): proxies appear to be looping";
         Failure::new(Side::Client, Kind::Loop, detail)
     })?;
+    let backend = &live.meant.backend;
+    let (own, arrived) = (caller.origin.real_reached.0, caller.origin.arrived.0);
+    // What the client reached at a balancer leads back here as well.
+    let ourselves = |at: SocketAddr, any_port: bool| {
+        let own_ip = at.ip() == own.ip() || at.ip().is_unspecified() || backend.self_addresses.contains(&at.ip());
+        let own_port = any_port || at.port() == own.port() || live.ports.contains(&at.port());
+        own_ip && own_port || at == arrived || any_port && at.ip() == arrived.ip()
+    };
+    let means = Means {
+        resolver: &*house.resolver,
+        verified: live.verified.as_ref().map_err(String::as_str),
+        any_cert: &live.any_cert,
+        connect_timeout: backend.connect_timeout,
+        ourselves: &ourselves,
+        health: &house.health,
+        sources: &live.sources,
+        proxy_protocol: backend.proxy_protocol,
+        identity_refused: backend.identity_refused,
+        tell: &|at, transition, text| tell(house, at, transition, text),
+    };
+    let deadline = Instant::now() + route.timeout;
+    let (route, addresses) = connect::find(&means, route, deadline).await?;
     let introduction = || {
         route.introduce.then(|| Introduction {
             origin: Origin { hops, ..caller.origin.clone() },
@@ -85,34 +183,41 @@ pub async fn sign_in(house: &House, live: &Live, caller: &Caller<'_>, login: &Lo
         user: route.user.clone(),
         master: route.master.clone(),
         password: route.pass.clone().unwrap_or_else(|| login.password.clone()),
-        mechanism: None,
+        mechanism: route.mechanism,
     };
-    let own_ip = caller.origin.real_reached.0.ip();
-    let ourselves = |at: SocketAddr| {
-        live.ports.contains(&at.port())
-            && (at.ip() == own_ip || at.ip().is_unspecified() || live.meant.backend.self_addresses.contains(&at.ip()))
-    };
-    let means = Means {
-        resolver: &*house.resolver,
-        verified: live.verified.as_ref().map_err(String::as_str),
-        any_cert: &live.any_cert,
-        connect_timeout: live.meant.backend.connect_timeout,
-        ourselves: &ourselves,
-    };
-    let backend = connect::sign_in(&means, &route, caller.protocol.dialect, &introduction, &credentials).await?;
+    let words = connect::Words { dialect: caller.protocol.dialect, introduction: &introduction, sign_in: &credentials };
+    let backend = connect::sign_in(&means, &route, &addresses, &words, deadline).await?;
     if let Some(list) = &backend.learnt {
         house.learnt.told(caller.protocol, backend.address, list);
     }
-    if !backend.left_out.is_empty() {
-        let fields = backend.left_out.join(", ");
-        house.journal.say(
-            Level::Warning,
+    for (event, what) in [
+        (
             "identity-cut",
-            &format_args!("user {}: not told to backend {} because of its limits: {fields}", answer.user, backend.address),
-        );
+            (!backend.left_out.is_empty()).then(|| format!("not told because of its limits: {}", backend.left_out.join(", "))),
+        ),
+        (
+            "identity-refused",
+            backend.identity_refused.as_ref().map(|words| format!("it refused to hear who is calling: {words}")),
+        ),
+    ] {
+        if let Some(what) = what {
+            let text = format_args!("user {}, backend {}: {what}", answer.user, backend.address);
+            house.journal.say(Level::Warning, event, &text);
+        }
     }
     let entered = enter(house, live, caller, &answer.user)?;
     Ok(Admitted { user: answer.user, route, backend, entered })
+}
+
+/// A backend has begun or ceased to fail: one line, however many logins notice.
+fn tell(house: &House, at: SocketAddr, transition: Transition, text: &str) {
+    match transition {
+        Transition::Down => house.journal.say(Level::Error, "backend-failing", &text),
+        Transition::Up { after } => {
+            let text = format_args!("backend {at}: serves again, after {:.1} s", after.as_secs_f64());
+            house.journal.say(Level::Warning, "backend-back", &text);
+        }
+    }
 }
 
 /// Takes the user's place among its sessions, or says that all are taken.

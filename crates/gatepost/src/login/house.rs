@@ -3,7 +3,9 @@
 use super::guard::Guard;
 use super::learnt::Learnt;
 use super::roll::Roll;
-use crate::config::meant::{CleartextAuth, ListenTls, Meant};
+use crate::backend::health::Health;
+use crate::backend::source::Sources;
+use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
 use crate::protocol::Protocol;
 use crate::resolve::Resolve;
@@ -12,7 +14,7 @@ use arc_swap::ArcSwap;
 use relay::tls::acceptor::Acceptor;
 use relay::tls::connector::Connector;
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -29,6 +31,8 @@ pub struct Door {
     pub tls: ListenTls,
     /// Who may say a password in clear.
     pub cleartext_auth: CleartextAuth,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ListenProxy,
     /// The address as configured.
     pub address: SocketAddr,
 }
@@ -41,6 +45,10 @@ pub struct Live {
     pub chain: Chain,
     /// `[trust] networks`.
     pub trusted: TrustedNets,
+    /// `[trust] proxy_protocol`.
+    pub proxies: TrustedNets,
+    /// `[backend] source_ips`.
+    pub sources: Sources,
     /// TLS for clients, one per protocol (their ALPN differs); none without certificates.
     pub acceptors: Vec<(&'static str, Arc<Acceptor>)>,
     /// TLS towards backends, certificates checked; or why that cannot be done here.
@@ -59,12 +67,22 @@ impl Live {
 }
 
 /// Where the life of the process stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Open,
-    /// No new sessions; those that have not signed in are sent away.
+    /// No new sessions; those that have not signed in are sent away, unless their login is being looked at.
     Closing,
+    /// Everybody is told goodbye.
+    Leaving,
+}
+
+impl Phase {
+    /// Waits until the life of the process is as far as this.
+    pub async fn reached(self, phase: &mut watch::Receiver<Phase>) {
+        // Its sender lives as long as the server: gone means the same.
+        let _ = phase.wait_for(|phase| *phase >= self).await;
+    }
 }
 
 /// The house.
@@ -79,8 +97,14 @@ pub struct House {
     pub roll: Roll,
     /// What backends can do, as they told it.
     pub learnt: Learnt,
+    /// Which backends serve, and how many sessions they have.
+    pub health: Arc<Health>,
     /// Names to addresses.
     pub resolver: Box<dyn Resolve>,
+    /// How many connections were closed because their peers may not send the PROXY header that is asked for.
+    pub strangers: AtomicU64,
+    /// The last of those peers.
+    pub last_stranger: Mutex<Option<IpAddr>>,
     /// All connections.
     pub seats: Arc<Seats>,
     /// Where the life of the process stands.
@@ -98,7 +122,10 @@ impl House {
             guard: Arc::new(Guard::default()),
             roll: Roll::default(),
             learnt: Learnt::default(),
+            health: Arc::default(),
             resolver,
+            strangers: AtomicU64::new(0),
+            last_stranger: Mutex::new(None),
             seats,
             phase,
             remarks: Mutex::new(HashSet::new()),

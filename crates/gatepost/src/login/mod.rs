@@ -1,5 +1,6 @@
 //! The login way: a client signs in, and its bytes go to its own server.
 
+mod arrival;
 pub mod auth;
 pub mod guard;
 pub mod house;
@@ -8,3 +9,4 @@ pub mod record;
 pub mod relayed;
 pub mod roll;
 pub mod session;
+mod waiting;

@@ -2,13 +2,14 @@
 //!
 //! Kept small: it lives as long as the session does.
 
+use crate::backend::connect::Identity;
 use crate::failure::Failure;
 use crate::journal::{Journal, Level, Word};
 use relay::TlsFacts;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use wire::origin::Origin;
+use wire::origin::{ClientTls, Origin};
 
 /// Who, where and since when.
 pub struct Record {
@@ -48,7 +49,7 @@ impl Record {
     pub fn tell(&mut self, origin: &Origin) {
         self.session = origin.session.as_str().into();
         self.client = origin.client.0;
-        self.via = origin.forwarded.then_some(origin.real_client.0);
+        self.via = (origin.forwarded || origin.source != origin.real_client).then_some(origin.real_client.0);
     }
 
     fn write(&self, journal: &Journal, level: Level, event: &str, more: &[(&str, Word<'_>)]) {
@@ -81,13 +82,22 @@ impl Record {
         words.push(("mechanism", Word::Text(&in_.mechanism)));
         words.push(("database", Word::Text(&in_.database)));
         let (client_tls, backend_tls) = (TlsWord(in_.client_tls), TlsWord(in_.backend_tls));
-        words.push(("tls", Word::Text(&client_tls)));
+        let offloaded = in_.offloaded.map(Offloaded);
+        match &offloaded {
+            Some(offloaded) if in_.client_tls.is_none() => words.push(("tls", Word::Text(offloaded))),
+            _ => words.push(("tls", Word::Text(&client_tls))),
+        }
+        let certificate = in_.offloaded.flatten().and_then(|tls| tls.common_name.as_ref());
+        if let Some(name) = certificate {
+            words.push(("certificate", Word::Text(name)));
+        }
         words.push(("backend_tls", Word::Text(&backend_tls)));
-        let identity = if in_.introduced { "told" } else { "not-told" };
+        let identity = in_.identity.word();
         words.push(("identity", Word::Text(&identity)));
         if in_.retries > 0 {
             words.push(("retries", Word::Number(u64::from(in_.retries))));
         }
+        words.extend(in_.notes.iter().map(|(name, value)| (&**name, Word::Text(value))));
         words.push(("took", Word::Seconds(in_.took)));
         self.write(journal, Level::Info, "login", &words);
     }
@@ -154,12 +164,16 @@ pub struct LoginWords<'a> {
     pub database: &'a str,
     /// TLS with the client.
     pub client_tls: Option<&'a TlsFacts>,
+    /// TLS of the client that ends at the balancer in front, and what is known of it.
+    pub offloaded: Option<Option<&'a ClientTls>>,
     /// TLS with the backend.
     pub backend_tls: Option<&'a TlsFacts>,
-    /// The backend was told who is calling.
-    pub introduced: bool,
+    /// How the backend was told who is calling.
+    pub identity: Identity,
     /// Tries beyond the first.
     pub retries: u32,
+    /// `user_*` and `event_*` of the row.
+    pub notes: &'a [(Box<str>, Box<str>)],
     /// From the client's login to its answer.
     pub took: Duration,
 }
@@ -172,5 +186,16 @@ impl Display for TlsWord<'_> {
             None => f.write_str("none"),
             Some(facts) => write!(f, "{}:{}{}", facts.version, facts.cipher, if facts.resumed { ":resumed" } else { "" }),
         }
+    }
+}
+
+/// `offloaded`, with the words of the balancer where it has some.
+struct Offloaded<'a>(Option<&'a ClientTls>);
+
+impl Display for Offloaded<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("offloaded")?;
+        let tls = self.0.into_iter().flat_map(|tls| [&tls.version, &tls.cipher]);
+        tls.flatten().try_for_each(|word| write!(f, ":{word}"))
     }
 }

@@ -3,18 +3,25 @@
 //! What is held here is held for as long as the session lasts, so it is little.
 
 use super::guard::Entered;
-use super::house::House;
+use super::house::{House, Phase};
 use super::record::Record;
+use crate::backend::health::SessionHere;
 use crate::protocol::Protocol;
+use bytes::BytesMut;
 use relay::clock::{Clock, EndOrder};
 use relay::conn::Conn;
 use relay::pump::{Early, Ended, EndedBy, Reason, pump};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use wire::login::Goodbye;
 
 /// Time for the last words to a client that we leave.
 pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A backend that ends so soon behind a word of the client most likely answers it: a logout, not a death.
+const JUST_NOW: Duration = Duration::from_secs(1);
+/// What one read from a client that waits to be let go may bring.
+const READ: usize = 4096;
 
 /// What remains of a dialogue that went well.
 pub struct SignedIn {
@@ -24,6 +31,8 @@ pub struct SignedIn {
     pub backend: Conn,
     /// What both have said already.
     pub early: Early,
+    /// Counted among the backend's sessions until the end.
+    pub here: SessionHere,
     /// For the journal.
     pub record: Box<Record>,
     /// How long nothing may move.
@@ -35,11 +44,23 @@ pub struct SignedIn {
 impl SignedIn {
     /// Moves bytes until one side ends it, says goodbye where that cannot break the stream, and writes the end down.
     pub async fn relay(self, protocol: &'static Protocol, house: &House, clock: &Clock) {
-        let SignedIn { mut client, mut backend, early, record, idle, entered } = self;
+        let SignedIn { mut client, mut backend, early, here, record, idle, mut entered } = self;
         let slot = clock.slot(idle);
         house.roll.enter(&slot);
         let mut position = (protocol.position)();
         let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
+        let answered = ended.client_quiet.is_some_and(|quiet| quiet <= JUST_NOW);
+        if ended.side == EndedBy::Backend && !answered {
+            // Its clients will all come back: not in the same second.
+            let spread = house.live.load().meant.backend.disconnect_spread;
+            let wait = here.delay(spread, Instant::now());
+            if !wait.is_zero() {
+                // Its session is over: the user may begin another meanwhile.
+                entered = None;
+                let _ = timeout(LAST_WORDS, backend.shutdown()).await;
+                linger(&mut client, wait, house).await;
+            }
+        }
         let mut whole = ended.side != EndedBy::Backend || ended.reason == Reason::Closed;
         if ended.client_writable && position.is_safe() {
             let goodbye = match ended.side {
@@ -56,7 +77,23 @@ impl SignedIn {
         }
         let _ = timeout(LAST_WORDS, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
         journal_end(house, &record, &ended);
-        drop(entered);
+        drop((entered, here));
+    }
+}
+
+/// Keeps a client that has lost its backend, and reads away what it says, until the time is over, it leaves, or we do.
+async fn linger(client: &mut Conn, wait: Duration, house: &House) {
+    let mut phase = house.phase.clone();
+    let reading = async {
+        let mut away = BytesMut::new();
+        while client.read(&mut away, READ).await.is_ok_and(|octets| octets > 0) {
+            away.clear();
+        }
+    };
+    tokio::select! {
+        () = sleep(wait) => {}
+        () = reading => {}
+        () = Phase::Closing.reached(&mut phase) => {}
     }
 }
 

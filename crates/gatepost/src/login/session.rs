@@ -3,13 +3,15 @@
 //! The *dialogue* lasts seconds and may be comfortable: buffers, a front, TLS handshakes, lookups. It is a future of its own
 //! and gone, with all it held, before the *relay* begins, which lasts for hours and must be small.
 
-use super::auth::{self, Admitted, Caller};
+use super::auth::Admitted;
 use super::guard::Knock;
 use super::house::{Door, House, Live, Phase, Seat};
 use super::record::{LoginWords, Record};
 use super::relayed::{LAST_WORDS, SignedIn};
+use crate::backend::health::Place;
+use crate::chance;
 use crate::config::meant::{CleartextAuth, ListenTls};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::journal::Level;
 use crate::protocol::Settings;
 use bytes::BytesMut;
@@ -17,23 +19,17 @@ use relay::clock::Clock;
 use relay::conn::Conn;
 use relay::pump::Early;
 use relay::{TlsErrorKind, TlsFacts};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::login::{Front, Goodbye, Login, LoginEvent, Refusal, Terms};
 use wire::machine::Step;
 use wire::origin::trust::TrustedPeer;
-use wire::origin::{Origin, SessionId, Transport};
+use wire::origin::{ClientTls, Origin, SessionId, Transport};
 
 /// What one read from a client may bring during the dialogue.
-const READ: usize = 4096;
-/// What a client may send ahead while its login is being looked at.
-const AHEAD: usize = 16 * 1024;
-/// How often a waiting client hears from us.
-const STILL_HERE: Duration = Duration::from_secs(25);
+pub(super) const READ: usize = 4096;
 /// How often a silent stranger's patience is looked at.
 const STRESS_LOOK: Duration = Duration::from_secs(2);
 /// The time for signing in, and the bad commands allowed, while strangers hold most of the seats.
@@ -54,12 +50,12 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -
     let conn = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)).ok()?;
     let live = house.live.load_full();
     let limits = &live.meant.limits;
-    let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), new_session_id());
+    let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), SessionId::from_random(chance::octets()));
     let stressed = house.seats.stressed();
     let patience = if stressed { limits.login_timeout.min(STRESSED.0) } else { limits.login_timeout };
     let mut talk = Talk {
         record: Record::new(door.protocol.name, &origin),
-        trust: live.trusted.admit(conn.peer_addr().ip()),
+        trust: None,
         conn: Some(conn),
         knock: Some(knock),
         door,
@@ -68,6 +64,8 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -
         born: origin.clone(),
         origin,
         tls: None,
+        shielded: false,
+        behind_balancer: false,
         said_in_clear: false,
         stressed,
     };
@@ -75,21 +73,26 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -
 }
 
 /// The state of a dialogue.
-struct Talk<'a> {
+pub(super) struct Talk<'a> {
     /// Taken out only while TLS is being set up; gone when that failed.
-    conn: Option<Conn>,
+    pub(super) conn: Option<Conn>,
     /// The place among the connections of one network that have not signed in.
-    knock: Option<Knock>,
-    door: &'a Door,
-    house: &'a House,
-    live: &'a Live,
-    /// What the socket told.
-    born: Origin,
+    pub(super) knock: Option<Knock>,
+    pub(super) door: &'a Door,
+    pub(super) house: &'a House,
+    pub(super) live: &'a Live,
+    /// What the socket told, or the PROXY header.
+    pub(super) born: Origin,
     /// What is believed now.
-    origin: Origin,
-    trust: Option<TrustedPeer>,
-    record: Record,
-    tls: Option<TlsFacts>,
+    pub(super) origin: Origin,
+    pub(super) trust: Option<TrustedPeer>,
+    pub(super) record: Record,
+    /// TLS that ends here.
+    pub(super) tls: Option<TlsFacts>,
+    /// TLS that ends at the balancer in front.
+    pub(super) shielded: bool,
+    /// The connection began with a PROXY header.
+    pub(super) behind_balancer: bool,
     /// A trusted peer said in clear who is calling.
     said_in_clear: bool,
     stressed: bool,
@@ -100,6 +103,7 @@ impl Talk<'_> {
         let mut phase = self.house.phase.clone();
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
+        self.arrive(deadline).await?;
         if self.door.tls == ListenTls::Implicit {
             self.secure(&input, deadline).await?;
         }
@@ -129,7 +133,7 @@ impl Talk<'_> {
                     let look = Instant::now() + STRESS_LOOK;
                     let read = tokio::select! {
                         read = timeout_at(deadline.min(look), conn.read(&mut input, READ)) => Some(read),
-                        () = closing(&mut phase) => None,
+                        () = Phase::Closing.reached(&mut phase) => None,
                     };
                     let Some(read) = read else {
                         self.leave(&mut *front, Goodbye::ShuttingDown, "shutting-down", "the server is going away".into()).await;
@@ -168,19 +172,15 @@ impl Talk<'_> {
                 }
                 Step::Event(LoginEvent::Said(said)) => {
                     if let Some(proof) = &self.trust {
-                        if self.tls.is_some() && std::mem::take(&mut self.said_in_clear) {
+                        if self.protected() && std::mem::take(&mut self.said_in_clear) {
                             self.origin = self.born.clone();
                         }
-                        self.said_in_clear = self.tls.is_none();
+                        self.said_in_clear = !self.protected();
                         self.origin.amend(said, proof);
                         self.record.tell(&self.origin);
                         self.record.note(&self.house.journal, Level::Debug, "identity", &"a trusted peer said who is calling");
-                        // From here on its client is the one that counts.
-                        let limit = limits.connections_before_login;
-                        let ours = if self.origin.speaks_for_another() { limit } else { usize::MAX };
-                        self.knock = self.house.guard.knock(self.origin.client.0.ip(), ours);
-                        if self.knock.is_none() {
-                            let text = too_many_knocks(limit);
+                        if !self.knock_for_client() {
+                            let text = too_many_knocks(limits.connections_before_login);
                             self.leave(&mut *front, Goodbye::TooManyConnections, "limit", text).await;
                             return None;
                         }
@@ -237,7 +237,7 @@ impl Talk<'_> {
 
     /// What this connection may be offered.
     fn terms(&self, settings: &Settings) -> Terms {
-        let secure = self.tls.is_some();
+        let secure = self.protected();
         let trusted = self.trust.is_some();
         let cleartext = match self.door.cleartext_auth {
             CleartextAuth::Never => false,
@@ -258,14 +258,8 @@ impl Talk<'_> {
     }
 
     /// A trusted peer that speaks for itself is not limited.
-    fn exempt(&self) -> bool {
+    pub(super) fn exempt(&self) -> bool {
         self.trust.is_some() && !self.origin.speaks_for_another()
-    }
-
-    /// The client is a process of this host: the same address on both ends, or a loopback one.
-    fn local_client(&self) -> bool {
-        let (client, own) = (self.origin.real_client.0.ip(), self.origin.real_reached.0.ip());
-        client.is_loopback() || client == own
     }
 
     /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.
@@ -279,7 +273,7 @@ impl Talk<'_> {
         let mut phase = self.house.phase.clone();
         let shaken = tokio::select! {
             shaken = timeout_at(by, acceptor.accept(conn, input)) => shaken,
-            () = closing(&mut phase) => {
+            () = Phase::Closing.reached(&mut phase) => {
                 self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its TLS handshake");
                 return None;
             }
@@ -289,8 +283,12 @@ impl Talk<'_> {
                 for origin in [&mut self.born, &mut self.origin] {
                     // What we see of a peer that named a client is not what that client uses.
                     if !origin.named {
-                        origin.name.clone_from(&facts.sni);
+                        if facts.sni.is_some() {
+                            origin.name.clone_from(&facts.sni);
+                        }
                         origin.transport = Some(Transport::Tls);
+                        let (version, cipher) = (Some(facts.version.to_string()), Some(facts.cipher.to_string()));
+                        origin.tls = Some(Box::new(ClientTls { version, cipher, common_name: None }));
                     }
                 }
                 self.conn = Some(conn);
@@ -335,79 +333,29 @@ impl Talk<'_> {
         }
     }
 
-    /// Looks the login up and signs in at the backend, while keeping an eye on the client. `None`: the client is gone.
-    async fn sign_in(&mut self, login: &Login, front: &mut dyn Front, input: &mut BytesMut) -> Option<Result<Admitted, Failure>> {
-        let client_id = front.client_id().to_vec();
-        let caller = Caller {
-            protocol: self.door.protocol,
-            origin: &self.origin,
-            protected: self.tls.is_some(),
-            exempt: self.exempt(),
-            client_id: &client_id,
-        };
-        let conn = self.conn.as_mut()?;
-        let wait = self.house.guard.delay(self.origin.client.0.ip(), self.live.meant.limits.guesses);
-        let free = caller.exempt;
-        let mut work = pin!(async {
-            if !wait.is_zero() && !free {
-                sleep(wait).await;
-            }
-            auth::sign_in(self.house, self.live, &caller, login).await
-        });
-        let mut still_here = interval_at(Instant::now() + STILL_HERE, STILL_HERE);
-        let mut reading = true;
-        let mut ahead = BytesMut::new();
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => {
-                    input.unsplit(ahead);
-                    return Some(done);
-                }
-                // Bytes sent ahead wait for the backend; their reader tells us when the client is gone.
-                read = conn.read(&mut ahead, READ), if reading && ahead.len() + input.len() < AHEAD => match read {
-                    // Half-closed: it may still want its answer. The relay will see the end again.
-                    Ok(0) => reading = false,
-                    Ok(_) => {}
-                    Err(e) => {
-                        let text = format_args!("{e}, while its login was looked at");
-                        self.record.left(&self.house.journal, Level::Info, "lost", &text);
-                        return None;
-                    }
-                },
-                _ = still_here.tick() => {
-                    let mut words = BytesMut::new();
-                    front.still_here(&mut words);
-                    if let Ok(Err(_)) | Err(_) = timeout(LAST_WORDS, conn.write_all(&words)).await {
-                        self.record.left(&self.house.journal, Level::Info, "lost", &"the client left while its login was looked at");
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-
     /// Answers a failed login. `None`: it was one too many.
     async fn refuse(&mut self, failure: &Failure, front: &mut dyn Front, out: &mut BytesMut, failed: &mut u32) -> Option<()> {
         let limits = &self.live.meant.limits;
-        let refusal = match failure.refusal().0 {
-            Refusal::Limit { text: None } => Refusal::Limit {
+        let refusal = match failure.kind {
+            Kind::Limit => Refusal::Limit {
                 text: Some(format!("Too many sessions of this user from your address (limit {})", limits.user_connections)),
             },
-            refusal => refusal,
+            _ => failure.refusal().0,
         };
         if !failure.counts_as_guess() {
             front.refuse(&refusal, out);
             return Some(());
         }
         *failed += 1;
-        if !self.exempt() {
-            self.house.guard.guessed(self.origin.client.0.ip());
-        }
-        let mut phase = self.house.phase.clone();
-        tokio::select! {
-            () = sleep(limits.failed_login_pause) => {}
-            () = closing(&mut phase) => {}
+        if !failure.quick {
+            if !self.exempt() {
+                self.house.guard.guessed(self.origin.client.0.ip());
+            }
+            let mut phase = self.house.phase.clone();
+            tokio::select! {
+                () = sleep(limits.failed_login_pause) => {}
+                () = Phase::Closing.reached(&mut phase) => {}
+            }
         }
         front.refuse(&refusal, out);
         if *failed < limits.failed_logins {
@@ -440,9 +388,11 @@ impl Talk<'_> {
             mechanism: login.mechanism.name(),
             database: &route.database,
             client_tls: self.tls.as_ref(),
+            offloaded: self.shielded.then_some(self.origin.tls.as_deref()),
             backend_tls: backend.tls.as_ref(),
-            introduced: backend.introduced,
+            identity: backend.identity,
             retries: backend.retries,
+            notes: &route.notes,
             took: began.elapsed(),
         };
         self.record.login(&self.house.journal, &words);
@@ -458,6 +408,7 @@ impl Talk<'_> {
             client: self.conn.take()?,
             backend: backend.conn,
             early: Early { to_backend: input, to_client: backend.leftover },
+            here: self.house.health.session(Place::new(backend.address, &route)),
             record: Box::new(Record { since: std::time::Instant::now(), ..record }),
             idle: settings.idle_timeout,
             entered,
@@ -473,7 +424,7 @@ impl Talk<'_> {
     }
 
     /// Sends the last words and closes.
-    async fn last_words(&mut self, words: &[u8]) {
+    pub(super) async fn last_words(&mut self, words: &[u8]) {
         if let Some(mut conn) = self.conn.take() {
             if !words.is_empty() {
                 let _ = timeout(LAST_WORDS, conn.write_all(words)).await;
@@ -483,19 +434,6 @@ impl Talk<'_> {
     }
 }
 
-/// Waits until the server is going away.
-async fn closing(phase: &mut watch::Receiver<Phase>) {
-    // Its sender lives as long as the server: gone means the same.
-    let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
-}
-
-fn too_many_knocks(limit: usize) -> String {
+pub(super) fn too_many_knocks(limit: usize) -> String {
     format!("{limit} connections before login from here (limits.connections_before_login)")
-}
-
-fn new_session_id() -> SessionId {
-    let mut bits = [0u8; 12];
-    // The kernel's generator cannot fail once it is seeded; before that the zeroes only make log lines harder to tell apart.
-    let _ = rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty());
-    SessionId::from_random(bits)
 }

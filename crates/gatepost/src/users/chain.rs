@@ -34,6 +34,19 @@ pub const MAX_FIELDS: usize = 256;
 /// The longest value of one field, in octets.
 pub const MAX_VALUE: usize = 64 * 1024;
 
+/// The fields that the chain uses up; no later room sees them.
+pub const USED_UP: &[&str] = &[
+    "password",
+    "password_noscheme",
+    "nopassword",
+    "noauthenticate",
+    "allow_nets",
+    "allow_real_nets",
+    "user",
+    "username",
+    "domain",
+];
+
 /// All databases of a configuration.
 pub struct Chain {
     blocks: Vec<Block>,

@@ -2,7 +2,10 @@
 //!
 //! No resolver of a test machine gives such names, so these tests drive the backend room itself, with names of their own.
 
-use gatepost::backend::connect::{Means, SignedIn, sign_in};
+use gatepost::backend::connect::{Means, SignedIn, Words, find, sign_in};
+use gatepost::backend::health::Health;
+use gatepost::backend::source::Sources;
+use gatepost::config::meant::BackendProxy;
 use gatepost::failure::{Failure, Kind};
 use gatepost::protocol;
 use gatepost::resolve::Resolve;
@@ -16,12 +19,14 @@ use std::time::Duration;
 use testkit::certs::Authority;
 use testkit::peer::{Backend, Conn, FakeServer};
 use testkit::{Dir, free_port};
-use wire::dance::{Secure, SignIn};
+use tokio::time::Instant;
+use wire::dance::{IdentityRefused, Secure, SignIn};
 use wire::secret::Secret;
 
 const NAME: &str = "mail.example";
-const FIRST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
-const SECOND: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 3));
+/// The addresses of every name, in this order.
+pub const FIRST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+pub const SECOND: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 3));
 
 /// Every name has these two addresses, in this order.
 struct Both;
@@ -34,6 +39,12 @@ impl Resolve for Both {
 
 /// Signs alice in at whichever address it comes to; certificates must be of the authority in `ca`.
 fn alice(port: u16, secure: Secure, ca: &Path) -> Result<SignedIn, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(alice_knowing(&Health::default(), port, secure, Some(ca)))
+}
+
+/// The same, with what is known of these addresses already.
+pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Option<&Path>) -> Result<SignedIn, Failure> {
     let route = Route {
         host: NAME.to_owned(),
         address: None,
@@ -43,26 +54,38 @@ fn alice(port: u16, secure: Secure, ca: &Path) -> Result<SignedIn, Failure> {
         user: "alice".to_owned(),
         master: None,
         pass: None,
+        mechanism: None,
+        source: None,
+        give_up_after: Duration::from_secs(30),
         timeout: Duration::from_secs(20),
         one_at_a_time: false,
         introduce: false,
         forward: Vec::new(),
-        maybe: false,
+        notes: Vec::new(),
+        quick: false,
+        maybe: None,
         database: "test".to_owned(),
     };
-    let verified = Connector::new(ConnectPolicy { ca: Some(ca.to_owned()), ..ConnectPolicy::default() }).unwrap();
+    let verified = Connector::new(ConnectPolicy { ca: ca.map(Path::to_owned), ..ConnectPolicy::default() }).unwrap();
     let any_cert = Connector::new(ConnectPolicy { verify: false, ..ConnectPolicy::default() }).unwrap();
     let means = Means {
         resolver: &Both,
         verified: Ok(&verified),
         any_cert: &any_cert,
         connect_timeout: Duration::from_secs(10),
-        ourselves: &|_| false,
+        ourselves: &|_, _| false,
+        health,
+        sources: &Sources::default(),
+        proxy_protocol: BackendProxy::Off,
+        identity_refused: IdentityRefused::Fail,
+        tell: &|_, _, _| {},
     };
     let credentials = || SignIn { user: "alice".to_owned(), master: None, password: Secret::new(b"x".to_vec()), mechanism: None };
     let dialect = protocol::find("imap").unwrap().dialect;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(sign_in(&means, &route, dialect, &|| None, &credentials))
+    let words = Words { dialect, introduction: &|| None, sign_in: &credentials };
+    let deadline = Instant::now() + route.timeout;
+    let (route, addresses) = find(&means, route, deadline).await?;
+    sign_in(&means, &route, &addresses, &words, deadline).await
 }
 
 fn let_in(mut conn: Conn) {
@@ -81,6 +104,29 @@ fn a_dead_address_leads_to_the_next() {
     let signed_in = alice(port.number(), Secure::Never, &ca(&dir).ca_file()).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((signed_in.address, signed_in.retries), (second.addr(), 0), "at once, and not in a second round");
     assert_eq!(second.connections(), 1);
+}
+
+#[test]
+fn an_address_that_says_nothing_leads_to_the_next() {
+    let (dir, port) = (Dir::new(), free_port());
+    // As the kernel does for a server that is stopped, or out of processes: taken in, and left alone.
+    let first = FakeServer::start_at(SocketAddr::new(FIRST, port.number()), |mut conn| conn.hold());
+    let second = FakeServer::start_at(SocketAddr::new(SECOND, port.number()), let_in);
+    let signed_in = alice(port.number(), Secure::Never, &ca(&dir).ca_file()).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((signed_in.address, signed_in.retries), (second.addr(), 0));
+    assert_eq!((first.connections(), second.connections()), (1, 1));
+}
+
+#[test]
+fn the_last_address_may_greet_late() {
+    let (dir, port) = (Dir::new(), free_port());
+    // Servers that look up the name of who is calling may take longer than another address would be waited for.
+    let second = FakeServer::start_at(SocketAddr::new(SECOND, port.number()), |conn| {
+        std::thread::sleep(Duration::from_secs(11));
+        let_in(conn);
+    });
+    let signed_in = alice(port.number(), Secure::Never, &ca(&dir).ca_file()).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((signed_in.address, signed_in.retries, second.connections()), (second.addr(), 0, 1));
 }
 
 #[test]

@@ -5,13 +5,23 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use rustls::ClientConfig;
-use testkit::Dir;
 use testkit::certs::Authority;
 use testkit::gatepost::Gatepost;
-use testkit::peer::{Client, Conn, FakeServer};
+use testkit::peer::{AnyClient, Client, Conn, FakeServer};
+use testkit::{Dir, Protocol};
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gatepost");
+
+/// For [`Want::more`]: listeners for POP3 beside those for IMAP.
+pub const POP3_TOO: &str = r#"
+[[listen]]
+protocol = "pop3"
+address = ["127.0.0.1:0"]
+[[listen]]
+protocol = "pop3s"
+address = ["127.0.0.1:0"]
+"#;
 
 /// What a test wants of its Gatepost: pieces of configuration, each complete TOML.
 #[derive(Default)]
@@ -43,10 +53,16 @@ impl Gate {
     /// In a directory that holds more files.
     #[track_caller]
     pub fn start_in(dir: Dir, want: &Want<'_>) -> Gate {
+        Gate::start_with(dir, &config(want))
+    }
+
+    /// With a configuration that was changed further.
+    #[track_caller]
+    pub fn start_with(dir: Dir, config: &str) -> Gate {
         let authority = Authority::new(dir.path(), "gate");
         authority.server("gate", &["localhost", "127.0.0.1"]);
         let tls = authority.client_config();
-        Gate { gatepost: Gatepost::start_in(dir, BINARY, &config(want), |_| {}), tls }
+        Gate { gatepost: Gatepost::start_in(dir, BINARY, config, |_| {}), tls }
     }
 
     /// IMAP with STARTTLS.
@@ -69,6 +85,30 @@ impl Gate {
     #[track_caller]
     pub fn tls_client(&self) -> Client {
         let mut client = Client::connect_tls(self.imaps(), &self.tls, "localhost");
+        client.greeting();
+        client
+    }
+
+    /// Where a protocol is spoken in clear and with STARTTLS. For POP3 see [`POP3_TOO`].
+    pub fn at(&self, protocol: Protocol) -> SocketAddr {
+        self.gatepost.addr(protocol.name())
+    }
+
+    /// The same with TLS from the first byte.
+    pub fn tls_at(&self, protocol: Protocol) -> SocketAddr {
+        self.gatepost.addr(protocol.implicit())
+    }
+
+    /// A client of either protocol, in clear, that has read the greeting.
+    #[track_caller]
+    pub fn any_client(&self, protocol: Protocol) -> AnyClient {
+        AnyClient::greeted(protocol, self.at(protocol))
+    }
+
+    /// The same with TLS.
+    #[track_caller]
+    pub fn any_tls_client(&self, protocol: Protocol) -> AnyClient {
+        let mut client = AnyClient::connect_tls(protocol, self.tls_at(protocol), &self.tls, "localhost");
         client.greeting();
         client
     }

@@ -35,6 +35,16 @@ pub(super) enum Outcome {
     Trouble(Failure),
 }
 
+impl Outcome {
+    /// A refusal of a row that says `nodelay`, or not.
+    fn quick(self, quick: bool) -> Outcome {
+        match self {
+            Outcome::No { why, known, proven } => Outcome::No { why: why.quick(quick), known, proven },
+            other => other,
+        }
+    }
+}
+
 pub(super) enum Proof {
     Checked,
     NoPassword,
@@ -168,13 +178,15 @@ impl Block {
         check_size(&row).map_err(bad)?;
         let mut fields = self.merge(asked, row).map_err(|failure| self.about(asked.user, failure))?;
 
+        // For whatever becomes of this row; a refusal carries it on.
+        let quick = fields.get("nodelay").is_some();
         for (name, ip) in
             [("allow_nets", asked.question.origin.client.0.ip()), ("allow_real_nets", asked.question.origin.real_client.0.ip())]
         {
             if let Some(nets) = fields.take(name)
                 && !allows(&nets, ip).map_err(|net| bad(format!("{name}: \"{}\" is no network", net.escape_debug())))?
             {
-                return Ok(self.unknown(&format!("{ip} is not in {name}")));
+                return Ok(self.unknown(&format!("{ip} is not in {name}")).quick(quick));
             }
         }
         let user = rename(asked.user, &mut fields).map_err(bad)?;
@@ -198,15 +210,15 @@ impl Block {
         let verifier = match (&password, &bare) {
             (Some(text), _) => Verifier::read(text, default),
             (None, Some(text)) => Verifier::of(default, text),
-            (None, None) => return Ok(self.unproven("the row has neither password nor nopassword")),
+            (None, None) => return Ok(self.unproven("the row has neither password nor nopassword").quick(quick)),
         };
         let verifier = verifier.map_err(|why| bad(why.0))?;
         self.learn(Some(&verifier));
-        let Some(said) = asked.question.password else { return Ok(self.unproven("no password was said")) };
+        let Some(said) = asked.question.password else { return Ok(self.unproven("no password was said").quick(quick)) };
         if pool.matches(&verifier, said).await.map_err(|failure| self.about(asked.user, failure))? {
             return Ok(Outcome::In { user, fields, proof: Proof::Checked });
         }
-        let why = credentials(format!("users \"{}\": wrong password", self.name));
+        let why = credentials(format!("users \"{}\": wrong password", self.name)).quick(quick);
         Ok(Outcome::No { why, known: true, proven: true })
     }
 

@@ -1,0 +1,102 @@
+//! While a login is looked at: the client waits, and somebody keeps an eye on it.
+//!
+//! What it sends ahead is kept for its mail server, up to a limit. A client that leaves, or that only half-closed and has
+//! nothing more to say, does not keep a database, a place in a queue or a held login busy for long.
+
+use super::auth::{self, Admitted, Caller};
+use super::house::Phase;
+use super::relayed::LAST_WORDS;
+use super::session::{READ, Talk};
+use crate::failure::Failure;
+use crate::journal::Level;
+use bytes::BytesMut;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
+use wire::login::{Front, Goodbye, Login};
+
+/// What a client may send ahead while its login is being looked at.
+const AHEAD: usize = 16 * 1024;
+/// How often a waiting client hears from us.
+const STILL_HERE: Duration = Duration::from_secs(25);
+/// How long a client that has closed its side, and said nothing behind its login, may wait for the answer.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+impl Talk<'_> {
+    /// Looks the login up and signs in at the backend, while keeping an eye on the client. `None`: the client is gone, or we
+    /// are.
+    pub(super) async fn sign_in(
+        &mut self,
+        login: &Login,
+        front: &mut dyn Front,
+        input: &mut BytesMut,
+    ) -> Option<Result<Admitted, Failure>> {
+        let client_id = front.client_id().to_vec();
+        let caller = Caller {
+            protocol: self.door.protocol,
+            origin: &self.origin,
+            protected: self.protected(),
+            exempt: self.exempt(),
+            client_id: &client_id,
+        };
+        let mut phase = self.house.phase.clone();
+        let conn = self.conn.as_mut()?;
+        let wait = self.house.guard.delay(self.origin.client.0.ip(), self.live.meant.limits.guesses);
+        let mut work = pin!(async {
+            if !wait.is_zero() && !caller.exempt {
+                sleep(wait).await;
+            }
+            auth::sign_in(self.house, self.live, &caller, login).await
+        });
+        let began = Instant::now();
+        let mut still_here = interval_at(began + STILL_HERE, STILL_HERE);
+        let (mut reading, mut ahead) = (true, BytesMut::new());
+        // When a client that has closed is taken for gone.
+        let mut gone: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => {
+                    input.unsplit(ahead);
+                    return Some(done);
+                }
+                // Bytes sent ahead wait for the backend; their reader tells us when the client is gone.
+                read = conn.read(&mut ahead, READ), if reading && ahead.len() + input.len() < AHEAD => match read {
+                    // Half-closed: what it said ahead may still want its answers, and the relay will see the end again. With
+                    // nothing said ahead it can only want to hear whether the password is right. Nobody waits long for that.
+                    Ok(0) => {
+                        reading = false;
+                        gone = (ahead.is_empty() && input.is_empty()).then(|| Instant::now() + HALF_CLOSED);
+                    }
+                    Ok(_) => {}
+                    Err(e) => {
+                        let text = format_args!("{e}, while the login of {} was looked at", login.user);
+                        self.record.left(&self.house.journal, Level::Info, "lost", &text);
+                        return None;
+                    }
+                },
+                () = sleep_until(gone.unwrap_or(began)), if gone.is_some() => {
+                    let text = format_args!("closed, while the login of {} was looked at", login.user);
+                    self.record.left(&self.house.journal, Level::Info, "lost", &text);
+                    return None;
+                }
+                () = Phase::Leaving.reached(&mut phase) => {
+                    let mut words = BytesMut::new();
+                    front.goodbye(Goodbye::ShuttingDown, &mut words);
+                    self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its login");
+                    let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
+                    let _ = timeout(LAST_WORDS, last).await;
+                    return None;
+                }
+                _ = still_here.tick() => {
+                    let mut words = BytesMut::new();
+                    front.still_here(&mut words);
+                    if let Ok(Err(_)) | Err(_) = timeout(LAST_WORDS, conn.write_all(&words)).await {
+                        self.record.left(&self.house.journal, Level::Info, "lost", &"the client left while its login was looked at");
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
