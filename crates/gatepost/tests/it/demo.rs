@@ -26,17 +26,37 @@ fn once_shows_both_sides_and_all_checks_hold() {
         " | > L AUTHENTICATE PLAIN ***\n",
         "\"x-proxy-ttl\" \"4\"",
         "\n< b2 NO [AUTHENTICATIONFAILED] ",
-        "\nPASS alice: east was told the client's own address and port: 127.0.0.1:",
-        "\nPASS bob: west was told the client's own address and port: 127.0.0.1:",
-        "\nPASS bob: a wrong password got NO [AUTHENTICATIONFAILED], and west was not even connected\n",
+        "\n> USER alice ",
+        " | > XCLIENT ADDR=127.0.0.1 PORT=",
+        " | > PASS ***\n",
+        " | > STLS\n",
+        " | > AUTH PLAIN ***\n",
+        "\n< ....even where a line begins with dots. ",
+        " | > XCLIENT ADDR=203.0.113.7 PORT=42424\n",
     ] {
         assert!(shown.contains(expected), "{expected:?} is missing in:\n{shown}");
     }
+    for (protocol, wrong, later) in
+        [("IMAP", "NO [AUTHENTICATIONFAILED]", "NO [UNAVAILABLE]"), ("POP3", "-ERR [AUTH]", "-ERR [SYS/TEMP]")]
+    {
+        for expected in [
+            "alice: east was told the client's own address and port: 127.0.0.1:".to_owned(),
+            "bob: west was told the client's own address and port: 127.0.0.1:".to_owned(),
+            "bob: west was told forward_department from his row\n".to_owned(),
+            format!("bob: a wrong password got {wrong}, and west was not even connected\n"),
+            format!("dave: his server is down, and he heard {later}: not that his password is wrong\n"),
+            "alice behind a balancer: east was told the client's own address and port: 203.0.113.7:42424\n".to_owned(),
+        ] {
+            assert!(shown.contains(&format!("\nPASS {protocol}, {expected}")), "{protocol} {expected:?} is missing in:\n{shown}");
+        }
+    }
     let passed = shown.lines().filter(|line| line.starts_with("PASS ")).count();
-    assert!(passed > 30 && shown.ends_with(&format!("\nall {passed} checks hold\n")), "{shown}");
+    let readme = include_str!("../../../../README.md");
+    assert!(readme.contains(&format!("every one of its {passed} checks held")), "README says how many: {passed}");
+    assert!(passed > 90 && shown.ends_with(&format!("\nall {passed} checks hold\n")), "{shown}");
     assert!(!shown.contains("FAIL ") && !shown.contains('\x1b'), "{shown}");
     assert_eq!(shown.lines().find(|line| line.chars().count() > 110), None);
-    for password in ["wonderland", "canwefixit", "master-of-west"] {
+    for password in ["wonderland", "canwefixit", "openthepod", "master-of-west"] {
         assert!(!shown.contains(password), "{password}");
     }
     assert_eq!(left_in(dir.path()), Vec::<String>::new());
@@ -60,19 +80,25 @@ fn watched_it_tells_what_servers_are_told_and_leaves_nothing_behind() {
     );
 
     // The client is on this host, so a password in clear is taken.
-    let imap: SocketAddr =
-        invitation.lines().find_map(|line| line.trim().strip_prefix("IMAP, with STARTTLS")).unwrap().trim().parse().unwrap();
-    let mut client = Client::connect(imap);
-    client.until("* OK ");
-    client.ask("a LOGIN alice wonderland");
-    client.ask("b SELECT INBOX");
-    let told = demo.until("east: was told in clear: ", &mut String::new());
-    assert!(told.contains(&format!(" client={} reached={imap} ", client.address)), "{told}");
-    let login = demo.until("east: login ", &mut String::new());
-    assert!(login.starts_with("east: login alice by LOGIN; the connection itself came from 127.0.0.1:"), "{login}");
+    let mut imap = Client::connect(told_place(&invitation, "IMAP, with STARTTLS"));
+    imap.until("* OK ");
+    imap.ask("a LOGIN alice wonderland", "a OK ");
+    imap.ask("b SELECT INBOX", "b OK ");
+    demo.until_told(&imap, "ID", "LOGIN");
+
+    let mut pop3 = Client::connect(told_place(&invitation, "POP3, with STLS"));
+    pop3.until("+OK ");
+    pop3.ask("USER alice", "+OK");
+    pop3.ask("PASS wonderland", "+OK ");
+    pop3.ask("STAT", "+OK 3 ");
+    // Behind the end of a list, or a refusal there, a goodbye has its place.
+    pop3.ask("LIST", ".\r\n");
+    pop3.ask("DELE 1", "-ERR [SYS/PERM] ");
+    demo.until_told(&pop3, "XCLIENT", "USER and PASS");
 
     demo.signal(Signal::TERM);
-    client.until("* BYE ");
+    imap.until("* BYE ");
+    pop3.until("-ERR [SYS/TEMP] Server is shutting down");
     assert!(demo.ended().success());
     assert_eq!(left_in(dir.path()), Vec::<String>::new());
 }
@@ -90,6 +116,36 @@ fn an_interrupt_ends_it() {
 
 fn left_in(dir: &Path) -> Vec<String> {
     std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// curl has its own idea of IMAP and POP3.
+#[test]
+fn lines_to_paste_into_a_shell_fetch_the_letters() {
+    let Some(_) = testkit::real::require("curl") else { return };
+    let dir = Dir::new();
+    let mut demo = Demo::start(dir.path());
+    let mut invitation = String::new();
+    demo.until("What happens:", &mut invitation);
+    let lines: Vec<&str> = invitation.lines().collect();
+    let pasted: Vec<String> = lines.windows(2).filter(|two| two[0].starts_with("curl ")).map(|two| two.join("\n")).collect();
+    assert_eq!(pasted.len(), 6, "three for each protocol: {invitation}");
+    for command in pasted {
+        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+        let letter = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        // The line that begins with dots must come as it lies in the mailbox, whatever the protocol does with dots.
+        let (server, dots) = if command.contains("bob@") { ("west", "\r\n.\r\n") } else { ("east", "\r\n...even ") };
+        let subject = format!("\r\nSubject: You have reached {server}\r\n");
+        assert!(letter.contains(&subject) && letter.contains(dots), "{command}: {letter}");
+    }
+    demo.signal(Signal::TERM);
+    assert!(demo.ended().success());
+}
+
+/// Where the invitation says that this is spoken.
+fn told_place(invitation: &str, what: &str) -> SocketAddr {
+    let mut places = invitation.lines().filter_map(|line| line.trim().trim_start_matches("Gatepost").trim().strip_prefix(what));
+    places.next().unwrap().trim().parse().unwrap()
 }
 
 /// The running program; killed when a test fails.
@@ -120,6 +176,16 @@ impl Demo {
         }
     }
 
+    /// East was told of this client, and that alice signed in.
+    #[track_caller]
+    fn until_told(&mut self, client: &Client, by: &str, login: &str) {
+        let told = self.until(&format!("east: was told by {by} in clear: "), &mut String::new());
+        let (from, to) = (client.address, client.to);
+        assert!(told.contains(&format!(" client={from} reached={to} ")), "{told}");
+        let expected = format!("east: login alice by {login}; the connection itself came from 127.0.0.1:");
+        self.until(&expected, &mut String::new());
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -146,6 +212,7 @@ impl Drop for Demo {
 
 struct Client {
     address: SocketAddr,
+    to: SocketAddr,
     lines: BufReader<TcpStream>,
 }
 
@@ -153,13 +220,13 @@ impl Client {
     fn connect(to: SocketAddr) -> Client {
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { address: stream.local_addr().unwrap(), lines: BufReader::new(stream) }
+        Client { address: stream.local_addr().unwrap(), to, lines: BufReader::new(stream) }
     }
 
     #[track_caller]
-    fn ask(&mut self, command: &str) {
+    fn ask(&mut self, command: &str, answer: &str) {
         self.lines.get_mut().write_all(format!("{command}\r\n").as_bytes()).unwrap();
-        self.until(&format!("{} OK ", command.split(' ').next().unwrap()));
+        self.until(answer);
     }
 
     #[track_caller]

@@ -4,54 +4,115 @@
 //! check that fails; what it would have seen is then missing and fails as well.
 
 use super::letters::Letter;
-use super::scene::{ALICE, BOB, DEPARTMENT, MASTER, NAME, PASSWORDS, Person};
+use super::scene::{ALICE, BOB, DAVE, DEPARTMENT, Doors, MASTER, NAME, PASSWORDS, Person};
 use super::screen::{Screen, Tone};
-use super::script::{FORGED_IP, FORGED_SESSION, Said, Talk, Wrong};
+use super::script::{BEHIND, Behind, Dead, FORGED_IP, FORGED_SESSION, REACHED_THERE, Said, Talk, Wrong};
 use super::server::What;
+use super::speech::{Speech, title};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use wire::encode::base64_encode;
+use wire::login::Mechanism;
 use wire::origin::{HopsLeft, Transport};
 
-/// `x-proxy-ttl` that Gatepost sends when nobody told it one: 5, and one hop is spent.
+/// The hops that may follow when nobody told Gatepost how many: 5, and one is spent.
 const TTL: u8 = 4;
+
+/// A script: what both ends said, and what it saw, or where it broke off.
+pub type Played<T> = (Talk, Result<T, String>);
+
+/// All scripts of one protocol.
+pub struct Seen {
+    /// See [`Stage::alice`](super::script::Stage::alice).
+    pub alice: Played<Said>,
+    /// And so on.
+    pub bob: Played<Said>,
+    /// See above.
+    pub wrong: Played<Wrong>,
+    /// See above.
+    pub dead: Played<Dead>,
+    /// See above.
+    pub behind: Played<Behind>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        fn unplayed<T>() -> Played<T> {
+            (Talk::default(), Err("was not played".to_owned()))
+        }
+        Seen { alice: unplayed(), bob: unplayed(), wrong: unplayed(), dead: unplayed(), behind: unplayed() }
+    }
+}
+
+impl Seen {
+    /// What was said in all of them.
+    pub fn talks(&self) -> [&Talk; 5] {
+        [&self.alice.0, &self.bob.0, &self.wrong.0, &self.dead.0, &self.behind.0]
+    }
+}
 
 /// The checks so far: whether each holds, and what it is about.
 #[derive(Debug, Default)]
-pub struct Checks(Vec<(bool, String)>);
+pub struct Checks {
+    all: Vec<(bool, String)>,
+    /// What those to come begin with.
+    about: String,
+}
 
 impl Checks {
-    /// The script came to its end; what it saw, or nothing.
-    pub fn script<T: Default>(&mut self, text: &str, outcome: Result<T, String>) -> T {
-        match outcome {
-            Ok(value) => {
-                self.that(true, text);
-                value
-            }
-            Err(e) => {
-                self.that(false, &format!("{text}: {e}"));
-                T::default()
-            }
-        }
+    /// What must hold of all scripts of one protocol. `letters`: the first of east and of west.
+    pub fn protocol(&mut self, doors: &Doors, seen: &Seen, letters: [Option<&Letter>; 2], journal: &[String]) {
+        let speech = doors.speech;
+        let of_protocol: Vec<&str> =
+            journal.iter().map(String::as_str).filter(|line| word(line, "protocol") == Some(speech.name())).collect();
+        let journal = of_protocol.as_slice();
+        let [of_east, of_west] = letters;
+        self.about = format!("{}, ", title(speech.name()));
+        self.alice(speech, &seen.alice, doors.implicit, of_east, journal);
+        self.bob(speech, &seen.bob, doors.clear, of_west, journal);
+        self.wrong(speech, &seen.wrong);
+        self.dead(speech, &seen.dead, journal);
+        self.behind(speech, &seen.behind, journal);
+        self.ended(journal);
+        self.about.clear();
     }
 
-    /// What must hold of alice's session.
-    pub fn alice(&mut self, talk: &Talk, saw: &Said, reached: SocketAddr, letter: Option<&Letter>, journal: &[String]) {
-        self.introduced(&ALICE, talk, reached, journal);
+    fn alice(
+        &mut self,
+        speech: &dyn Speech,
+        (talk, outcome): &Played<Said>,
+        reached: SocketAddr,
+        letter: Option<&Letter>,
+        journal: &[&str],
+    ) {
+        let over = title(speech.implicit());
+        let saw = self.script(&format!("alice: over {over}, certificate checked, every command answered OK"), outcome);
+        self.introduced("alice", &ALICE, talk, reached, journal_login(journal, &ALICE));
         self.letter(&ALICE, saw, letter);
-        let noop = saw.pipelined && talk.heard().any(|line| line.ends_with(" NOOP"));
-        self.that(noop, "alice: the NOOP that she sent together with LOGIN was answered by east");
-        let own = matches!(talk.login(), Some((user, None, "LOGIN")) if user == ALICE.mailbox);
-        self.that(own, "alice: east let her in by LOGIN with the password she typed");
+        let noop = saw.is_some_and(|saw| saw.pipelined) && talk.heard().any(|line| line.split(' ').next_back() == Some("NOOP"));
+        let login = speech.by(Mechanism::Command);
+        self.that(noop, &format!("alice: the NOOP that she sent together with {login} was answered by east"));
+        let own = matches!(talk.login(), Some((user, None, by)) if user == ALICE.mailbox && by == login);
+        self.that(own, &format!("alice: east let her in by {login} with the password she typed"));
     }
 
-    /// What must hold of bob's session.
-    pub fn bob(&mut self, talk: &Talk, saw: &Said, reached: SocketAddr, letter: Option<&Letter>, journal: &[String]) {
-        self.introduced(&BOB, talk, reached, journal);
+    fn bob(
+        &mut self,
+        speech: &dyn Speech,
+        (talk, outcome): &Played<Said>,
+        reached: SocketAddr,
+        letter: Option<&Letter>,
+        journal: &[&str],
+    ) {
+        let starttls = speech.starttls();
+        let words = format!("bob: over {starttls}, certificate checked, every command but the wrong login answered OK");
+        let saw = self.script(&words, outcome);
+        let line = journal_login(journal, &BOB);
+        self.introduced("bob", &BOB, talk, reached, line);
         self.letter(&BOB, saw, letter);
         let login = talk.login();
         self.that(login.is_some_and(|(user, ..)| user == BOB.mailbox), "bob: west was asked for the mailbox bob (destuser)");
-        let master = login.is_some_and(|(_, master, by)| master == Some(MASTER.0) && by == "AUTHENTICATE PLAIN");
+        let master = login.is_some_and(|(_, master, by)| master == Some(MASTER.0) && by == speech.by(Mechanism::Plain));
         self.that(master, "bob: the master user signed in for him; west never saw his password");
         let department =
             talk.told().is_some_and(|who| who.forward.iter().any(|f| f.name == "department" && f.value == DEPARTMENT));
@@ -60,28 +121,62 @@ impl Checks {
         let told = talk.reports.iter().position(|report| matches!(report.what, What::Told { .. }));
         let in_clear = talk.reports.iter().any(|report| matches!(report.what, What::Told { protected: false, .. }));
         let order = secured.is_some_and(|secured| told.is_some_and(|told| secured < told)) && !in_clear;
-        self.that(order, "bob: west was told who is calling after STARTTLS, not before");
-        let verified =
-            journal_login(journal, &BOB).and_then(|line| word(line, "backend_tls")).is_some_and(|tls| tls.starts_with("TLSv1."));
+        self.that(order, &format!("bob: west was told who is calling after {starttls}, not before"));
+        let verified = line.and_then(|line| word(line, "backend_tls")).is_some_and(|tls| tls.starts_with("TLSv1."));
         self.that(verified, "bob: Gatepost signed in at west under TLS");
-        self.that(saw.refused_first, "bob: a wrong password got NO [AUTHENTICATIONFAILED], and west was not even connected");
+        let wrong = speech.verdicts().wrong;
+        let refused = saw.is_some_and(|saw| saw.refused_first);
+        self.that(refused, &format!("bob: a wrong password got {wrong}, and west was not even connected"));
     }
 
-    /// What must hold of the logins that failed.
-    pub fn wrong(&mut self, saw: &Wrong) {
-        self.that(saw.by_server, "alice: with a wrong password east was asked, said no, and she heard AUTHENTICATIONFAILED");
-        self.that(saw.unknown_alike, "carol, whom nobody knows: the same words as for a wrong password, and no server was asked");
+    fn wrong(&mut self, speech: &dyn Speech, (_, outcome): &Played<Wrong>) {
+        let saw = self.script("wrong logins: each was answered", outcome);
+        let wrong = speech.verdicts().wrong;
+        let by_server = saw.is_some_and(|saw| saw.by_server);
+        self.that(by_server, &format!("alice: with a wrong password east was asked, said no, and she heard {wrong}"));
+        let alike = saw.is_some_and(|saw| saw.unknown_alike);
+        self.that(alike, "carol, whom nobody knows: the same words as for a wrong password, and no server was asked");
     }
 
-    /// What the journal must hold, and must not.
-    pub fn journal(&mut self, journal: &[String], talks: &[&Talk]) {
-        let believed = journal.iter().any(|line| line.contains(FORGED_IP) || line.contains(FORGED_SESSION))
-            || talks.iter().flat_map(|talk| talk.heard()).any(|line| line.contains(FORGED_IP) || line.contains(FORGED_SESSION));
-        self.that(!believed, "the address, session and TTL that the untrusted client claimed reached neither journal nor server");
+    fn dead(&mut self, speech: &dyn Speech, (talk, outcome): &Played<Dead>, journal: &[&str]) {
+        let saw = self.script("dave: his login was answered", outcome);
+        let nobody = talk.reports.iter().all(|report| matches!(report.what, What::Left));
+        let later = speech.verdicts().later;
+        let text = format!("dave: his server is down, and he heard {later}: not that his password is wrong");
+        self.that(saw.is_some_and(|saw| saw.later) && nobody, &text);
+        let blamed = |line: &&str| {
+            let is_his = line.contains(" refused ") && word(line, "user") == Some(DAVE.user);
+            is_his && word(line, "side") == Some("backend")
+        };
+        self.that(journal.iter().any(blamed), "dave: the journal says that it is the server's trouble");
+    }
+
+    fn behind(&mut self, speech: &dyn Speech, (talk, outcome): &Played<Behind>, journal: &[&str]) {
+        let over = title(speech.implicit());
+        let words = format!("alice behind a balancer: over {over} after a PROXY header, every command answered OK");
+        let saw = self.script(&words, outcome);
+        let client = BEHIND.to_string();
+        let is_hers = |line: &&&str| is_login(line, &ALICE) && word(line, "client") == Some(&client);
+        let line = journal.iter().find(is_hers).copied();
+        self.introduced("alice behind a balancer", &ALICE, talk, REACHED_THERE, line);
+        let missing = journal.iter().any(|line| word(line, "reason") == Some("proxy-missing"));
+        let left = saw.is_some_and(|saw| saw.left_without) && missing;
+        self.that(left, "somebody without a PROXY header at that port: not served, and the journal says why");
+    }
+
+    fn ended(&mut self, journal: &[&str]) {
         for person in [&ALICE, &BOB] {
             let ended = journal.iter().any(|line| line.contains(" end ") && word(line, "user") == Some(person.user));
             self.that(ended, &format!("{}: the journal has the end of the session", person.mailbox));
         }
+    }
+
+    /// What the journal must not hold, nor what was shown.
+    pub fn journal(&mut self, journal: &[String], talks: &[&Talk]) {
+        let heard = talks.iter().flat_map(|talk| talk.heard());
+        let believed =
+            journal.iter().map(String::as_str).chain(heard).any(|line| line.contains(FORGED_IP) || line.contains(FORGED_SESSION));
+        self.that(!believed, "the address, session and TTL that the untrusted client claimed reached neither journal nor server");
         let is_in = |line: &str| {
             PASSWORDS.iter().any(|password| {
                 let plain = base64_encode(format!("\0{}\0{password}", BOB.user).as_bytes());
@@ -98,12 +193,12 @@ impl Checks {
     /// Prints all of them. True: all hold.
     pub fn print(&self, screen: Screen) -> bool {
         screen.say(&screen.paint(Tone::Heading, "Checks"));
-        for (holds, text) in &self.0 {
+        for (holds, text) in &self.all {
             let (tone, verdict) = if *holds { (Tone::Good, "PASS") } else { (Tone::Bad, "FAIL") };
             screen.tell(tone, verdict, text);
         }
-        let failed = self.0.iter().filter(|(holds, _)| !holds).count();
-        let all = self.0.len();
+        let failed = self.all.iter().filter(|(holds, _)| !holds).count();
+        let all = self.all.len();
         if failed == 0 {
             screen.say(&format!("all {all} checks hold"));
         } else {
@@ -112,25 +207,33 @@ impl Checks {
         failed == 0 && all > 0
     }
 
+    /// The script came to its end; what it saw.
+    fn script<'a, T>(&mut self, text: &str, outcome: &'a Result<T, String>) -> Option<&'a T> {
+        match outcome {
+            Ok(_) => self.that(true, text),
+            Err(e) => self.that(false, &format!("{text}: {e}")),
+        }
+        outcome.as_ref().ok()
+    }
+
     fn that(&mut self, holds: bool, text: &str) {
-        self.0.push((holds, text.to_owned()));
+        self.all.push((holds, format!("{}{text}", self.about)));
     }
 
     /// One that says, when it fails, what was seen instead.
     fn equal<T: PartialEq + Display>(&mut self, text: &str, expected: &T, seen: Option<T>) {
         let holds = seen.as_ref() == Some(expected);
         let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| seen.to_string());
-        self.0.push((holds, if holds { format!("{text}: {seen}") } else { format!("{text}: not {expected} but {seen}") }));
+        self.that(holds, &if holds { format!("{text}: {seen}") } else { format!("{text}: not {expected} but {seen}") });
     }
 
-    /// The person's server was told who is calling, and told the truth.
-    fn introduced(&mut self, person: &Person, talk: &Talk, reached: SocketAddr, journal: &[String]) {
-        let (name, server) = (person.mailbox, person.server);
+    /// The person's server was told who is calling, and told the truth. `line`: of the login in the journal.
+    fn introduced(&mut self, name: &str, person: &Person, talk: &Talk, reached: SocketAddr, line: Option<&str>) {
+        let server = person.server;
         let who = talk.told().cloned().unwrap_or_default();
         let address = |ip: Option<IpAddr>, port: Option<u16>| ip.zip(port).map(SocketAddr::from);
         let only = talk.reports.iter().all(|report| report.server == server || matches!(report.what, What::Left));
         self.that(only && talk.login().is_some(), &format!("{name}: was led to {server} and to no other server"));
-        let line = journal_login(journal, person);
         let of_journal = |name| line.and_then(|line| word(line, name)).map(str::to_owned);
         let client = talk.client.map_or_else(|| "a client".to_owned(), |client| client.to_string());
         let told = address(who.client_ip, who.client_port).map(|told| told.to_string());
@@ -142,19 +245,25 @@ impl Checks {
         let told = address(who.reached_ip, who.reached_port);
         self.equal(&format!("{name}: {server} was told the address that was reached"), &reached, told);
         self.equal(&format!("{name}: and the name that was asked for"), &NAME.to_owned(), who.reached_name.clone());
-        self.equal(&format!("{name}: x-proxy-ttl"), &TTL, who.hops.map(HopsLeft::get));
-        self.equal(&format!("{name}: x-client-transport"), &Transport::Tls.as_str(), who.transport.map(Transport::as_str));
+        self.equal(&format!("{name}: how many proxies may follow"), &TTL, who.hops.map(HopsLeft::get));
+        let transport = who.transport.map(Transport::as_str);
+        self.equal(&format!("{name}: how the client's connection is protected"), &Transport::Tls.as_str(), transport);
     }
 
-    fn letter(&mut self, person: &Person, saw: &Said, letter: Option<&Letter>) {
-        let same = letter.is_some_and(|letter| saw.letter.as_deref() == Some(letter.octets()));
+    fn letter(&mut self, person: &Person, saw: Option<&Said>, letter: Option<&Letter>) {
+        let saw = saw.and_then(|saw| saw.letter.as_deref());
+        let same = letter.is_some_and(|letter| saw == Some(letter.octets()));
         self.that(same, &format!("{}: letter 1 arrived octet by octet as {} sent it", person.mailbox, person.server));
     }
 }
 
-fn journal_login<'a>(journal: &'a [String], person: &Person) -> Option<&'a str> {
-    let is_login = |line: &&String| line.contains(" info login ") && word(line, "user") == Some(person.user);
-    journal.iter().find(is_login).map(String::as_str)
+fn is_login(line: &str, person: &Person) -> bool {
+    line.contains(" info login ") && word(line, "user") == Some(person.user)
+}
+
+/// The first login of somebody.
+fn journal_login<'a>(journal: &[&'a str], person: &Person) -> Option<&'a str> {
+    journal.iter().find(|line| is_login(line, person)).copied()
 }
 
 /// The value of a word in a line of the journal; none of those that are asked for needs quotes.

@@ -1,4 +1,6 @@
+use super::super::imap::Imap;
 use super::super::letters;
+use super::super::pop3::Pop3;
 use super::super::server::Report;
 use super::*;
 use wire::origin::{ForwardField, OriginUpdate, SessionId};
@@ -24,99 +26,173 @@ fn told() -> OriginUpdate {
     }
 }
 
-/// Everything as it should be at one end of the demo; each test breaks one thing.
-struct Seen {
+/// Everything as it should be in one script of one protocol; each test breaks one thing.
+struct Scene {
+    speech: &'static dyn Speech,
+    script: Script,
     told: OriginUpdate,
     protected: bool,
     master: Option<String>,
     by: &'static str,
     said: Said,
+    wrong: Wrong,
+    later: bool,
+    left_without: bool,
     journal: Vec<String>,
     row: String,
 }
 
-impl Seen {
-    fn of_alice() -> Seen {
+#[derive(Clone, Copy, PartialEq)]
+enum Script {
+    Alice,
+    Bob,
+    Wrong,
+    Dead,
+    Behind,
+}
+
+impl Scene {
+    fn of_alice(speech: &'static dyn Speech) -> Scene {
         let letter = letters::of_east().first().map(|letter| letter.octets().to_vec());
-        let user = "user=alice client=127.0.0.1:5512";
-        Seen {
+        let user = format!("protocol={} user=alice client={CLIENT}", speech.name());
+        Scene {
+            speech,
+            script: Script::Alice,
             told: OriginUpdate { forward: Vec::new(), ..told() },
             protected: false,
             master: None,
-            by: "LOGIN",
+            by: speech.by(Mechanism::Command),
             said: Said { letter, pipelined: true, refused_first: false },
+            wrong: Wrong { by_server: true, unknown_alike: true },
+            later: true,
+            left_without: true,
             journal: vec![
-                format!("T info login protocol=imap {user} backend_tls=none session=S1"),
-                format!("T info end protocol=imap {user} session=S1"),
-                "T info end protocol=imap user=bob@example.com session=S2".to_owned(),
+                format!("T info login {user} backend_tls=none session=S1"),
+                format!("T info end {user} session=S1"),
+                format!("T info end protocol={} user=bob@example.com session=S2", speech.name()),
             ],
             row: "> a1 LOGIN alice ***".to_owned(),
         }
     }
 
-    fn of_bob() -> Seen {
+    fn of_bob(speech: &'static dyn Speech) -> Scene {
         let letter = letters::of_west().first().map(|letter| letter.octets().to_vec());
-        Seen {
+        let user = format!("protocol={} user=bob@example.com client={CLIENT}", speech.name());
+        Scene {
+            script: Script::Bob,
             told: told(),
             protected: true,
             master: Some(MASTER.0.to_owned()),
-            by: "AUTHENTICATE PLAIN",
+            by: speech.by(Mechanism::Plain),
             said: Said { letter, pipelined: false, refused_first: true },
             journal: vec![
-                format!("T info login protocol=imap user=bob@example.com client={CLIENT} backend_tls=TLSv1.3:X session=S1"),
-                "T info end protocol=imap user=bob@example.com session=S1".to_owned(),
-                "T info end protocol=imap user=alice session=S2".to_owned(),
+                format!("T info login {user} backend_tls=TLSv1.3:X session=S1"),
+                format!("T info end {user} session=S1"),
+                format!("T info end protocol={} user=alice session=S2", speech.name()),
             ],
-            row: "> b1 NOOP".to_owned(),
+            ..Scene::of_alice(speech)
         }
     }
 
+    fn of_behind(speech: &'static dyn Speech) -> Scene {
+        let mut scene = Scene { script: Script::Behind, ..Scene::of_alice(speech) };
+        (scene.told.client_ip, scene.told.client_port) = (Some(BEHIND.ip()), Some(BEHIND.port()));
+        (scene.told.reached_ip, scene.told.reached_port) = (Some(REACHED_THERE.ip()), Some(REACHED_THERE.port()));
+        let protocol = format!("protocol={}", speech.name());
+        scene.journal.insert(1, format!("T info login {protocol} user=alice client={BEHIND} session=S1"));
+        scene.journal.push(format!("T warning refused {protocol} client=127.0.0.1:9 reason=proxy-missing"));
+        scene
+    }
+
+    fn of_dead(speech: &'static dyn Speech) -> Scene {
+        let mut scene = Scene { script: Script::Dead, ..Scene::of_alice(speech) };
+        scene.journal.push(format!("T info refused protocol={} user=dave side=backend reason=x", speech.name()));
+        scene
+    }
+
     /// The texts of the checks that fail.
-    fn failing(self, person: &Person) -> Vec<String> {
+    fn failing(self) -> Vec<String> {
+        let Scene { speech, script, .. } = self;
+        let person = if script == Script::Bob { &BOB } else { &ALICE };
         let report = |what| Report { server: person.server, from: address("127.0.0.1:7"), what };
         let mut reports = vec![report(What::Connected)];
         if self.protected {
             reports.push(report(What::Secured("TLSv1.3".to_owned())));
         }
-        reports.push(report(What::Told { who: Box::new(self.told), protected: self.protected }));
+        reports.push(report(What::Told { who: Box::new(self.told), by: speech.carrier(), protected: self.protected }));
         reports.push(report(What::Login { user: person.mailbox.to_owned(), master: self.master, by: self.by, introduced: true }));
-        reports.push(report(What::Heard("a3 NOOP".to_owned())));
-        let talk = Talk { client: Some(address(CLIENT)), rows: vec![(vec![self.row], Vec::new())], reports };
-        let mut checks = Checks::default();
-        if person.user == ALICE.user {
-            checks.alice(&talk, &self.said, address(REACHED), letters::of_east().first(), &self.journal);
-        } else {
-            checks.bob(&talk, &self.said, address(REACHED), letters::of_west().first(), &self.journal);
+        reports.push(report(What::Heard(speech.command("a3", "NOOP"))));
+        if script == Script::Dead {
+            reports = vec![report(What::Left)];
         }
-        checks.journal(&self.journal, &[&talk]);
-        checks.0.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text).collect()
+        let client = if script == Script::Behind { BEHIND } else { address(CLIENT) };
+        let talk = Talk { client: Some(client), rows: vec![(vec![self.row], Vec::new())], reports };
+        let journal: Vec<&str> = self.journal.iter().map(String::as_str).collect();
+        let mut checks = Checks::default();
+        let (reached, [of_east, of_west]) = (address(REACHED), [letters::of_east(), letters::of_west()]);
+        let played = match script {
+            Script::Alice => {
+                let played = (talk, Ok(self.said));
+                checks.alice(speech, &played, reached, of_east.first(), &journal);
+                played.0
+            }
+            Script::Bob => {
+                let played = (talk, Ok(self.said));
+                checks.bob(speech, &played, reached, of_west.first(), &journal);
+                played.0
+            }
+            Script::Wrong => {
+                let played = (talk, Ok(self.wrong));
+                checks.wrong(speech, &played);
+                played.0
+            }
+            Script::Dead => {
+                let played = (talk, Ok(Dead { later: self.later }));
+                checks.dead(speech, &played, &journal);
+                played.0
+            }
+            Script::Behind => {
+                let played = (talk, Ok(Behind { left_without: self.left_without }));
+                checks.behind(speech, &played, &journal);
+                played.0
+            }
+        };
+        checks.ended(&journal);
+        checks.journal(&self.journal, &[&played]);
+        checks.all.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text).collect()
+    }
+}
+
+const BOTH: [&dyn Speech; 2] = [&Imap, &Pop3];
+
+#[test]
+fn all_is_well_when_all_is_well() {
+    for speech in BOTH {
+        for scene in [Scene::of_alice, Scene::of_bob, Scene::of_behind, Scene::of_dead] {
+            assert_eq!(scene(speech).failing(), Vec::<String>::new());
+        }
+        assert_eq!(Scene { script: Script::Wrong, ..Scene::of_alice(speech) }.failing(), Vec::<String>::new());
     }
 }
 
 #[test]
-fn all_is_well_when_all_is_well() {
-    assert_eq!(Seen::of_alice().failing(&ALICE), Vec::<String>::new());
-    assert_eq!(Seen::of_bob().failing(&BOB), Vec::<String>::new());
-}
-
-#[test]
 fn every_lie_to_a_server_is_found() {
-    type Break = fn(&mut Seen);
+    type Break = fn(&mut Scene);
     let cases: [(Break, &str); 9] = [
         (|s| s.told.client_port = Some(1), "told the client's own address and port: not 127.0.0.1:5512 but 127.0.0.1:1"),
         (|s| s.told.client_ip = None, "told the client's own address and port: not 127.0.0.1:5512 but nothing"),
         (|s| s.told.reached_port = Some(1), "told the address that was reached: not 127.0.0.1:1993 but 127.0.0.1:1"),
         (|s| s.told.reached_name = None, "and the name that was asked for: not localhost but nothing"),
         (|s| s.told.session = SessionId::new("S9"), "told the journal's session identifier: not S1 but S9"),
-        (|s| s.told.hops = Some(HopsLeft::said(5)), "x-proxy-ttl: not 4 but 5"),
-        (|s| s.told.transport = Some(Transport::Insecure), "x-client-transport: not TLS but insecure"),
+        (|s| s.told.hops = Some(HopsLeft::said(5)), "how many proxies may follow: not 4 but 5"),
+        (|s| s.told.transport = Some(Transport::Insecure), "connection is protected: not TLS but insecure"),
         (|s| s.said.letter.as_mut().unwrap().push(b'x'), "letter 1 arrived"),
         (|s| s.journal.retain(|line| !line.contains(" end ")), "the journal has the end of the session"),
     ];
     for (break_it, expected) in cases {
-        for (mut seen, person) in [(Seen::of_alice(), ALICE), (Seen::of_bob(), BOB)] {
-            break_it(&mut seen);
-            let failing = seen.failing(&person);
+        for mut scene in BOTH.into_iter().flat_map(|speech| [Scene::of_alice(speech), Scene::of_bob(speech)]) {
+            break_it(&mut scene);
+            let failing = scene.failing();
             assert!(failing.iter().any(|text| text.contains(expected)), "{expected}: {failing:?}");
         }
     }
@@ -124,29 +200,46 @@ fn every_lie_to_a_server_is_found() {
 
 #[test]
 fn what_each_script_is_about_is_checked() {
-    let alone = |failing: Vec<String>, expected: &str| {
-        assert!(failing.len() == 1 && failing[0].contains(expected), "{expected}: {failing:?}");
-    };
-    alone(Seen { said: Said { pipelined: false, ..Seen::of_alice().said }, ..Seen::of_alice() }.failing(&ALICE), "NOOP");
-    alone(Seen { master: Some("x".to_owned()), ..Seen::of_alice() }.failing(&ALICE), "by LOGIN");
-    alone(Seen { by: "AUTHENTICATE PLAIN", ..Seen::of_alice() }.failing(&ALICE), "by LOGIN");
-    alone(Seen { master: None, ..Seen::of_bob() }.failing(&BOB), "master user");
-    alone(Seen { told: OriginUpdate { forward: Vec::new(), ..told() }, ..Seen::of_bob() }.failing(&BOB), "forward_department");
-    alone(Seen { protected: false, ..Seen::of_bob() }.failing(&BOB), "after STARTTLS, not before");
-    alone(Seen { said: Said { refused_first: false, ..Seen::of_bob().said }, ..Seen::of_bob() }.failing(&BOB), "wrong password");
+    type Break = fn(&mut Scene);
+    type Whole = fn(&'static dyn Speech) -> Scene;
+    let cases: [(Whole, Break, &str); 15] = [
+        (Scene::of_alice, |s| s.said.pipelined = false, "NOOP"),
+        (Scene::of_alice, |s| s.master = Some("x".to_owned()), "with the password she typed"),
+        (Scene::of_alice, |s| s.by = s.speech.by(Mechanism::Plain), "with the password she typed"),
+        (Scene::of_bob, |s| s.master = None, "master user"),
+        (Scene::of_bob, |s| s.told.forward.clear(), "forward_department"),
+        (Scene::of_bob, |s| s.protected = false, ", not before"),
+        (Scene::of_bob, |s| s.said.refused_first = false, "a wrong password got"),
+        (Scene::of_alice, |s| (s.script, s.wrong.by_server) = (Script::Wrong, false), "with a wrong password east was asked"),
+        (Scene::of_alice, |s| (s.script, s.wrong.unknown_alike) = (Script::Wrong, false), "carol"),
+        (Scene::of_dead, |s| s.later = false, "his server is down"),
+        (Scene::of_dead, |s| s.journal.retain(|line| !line.contains("side=backend")), "the server's trouble"),
+        (Scene::of_behind, |s| s.left_without = false, "somebody without a PROXY header"),
+        (Scene::of_behind, |s| s.journal.retain(|line| !line.contains("proxy-missing")), "the journal says why"),
+        (Scene::of_behind, |s| s.told.client_ip = Some(address(CLIENT).ip()), "not 203.0.113.7:42424 but 127.0.0.1:42424"),
+        (Scene::of_behind, |s| s.told.reached_port = Some(1), "not 198.51.100.25:4242 but 198.51.100.25:1"),
+    ];
+    for speech in BOTH {
+        for (scene, break_it, expected) in cases {
+            let mut scene = scene(speech);
+            break_it(&mut scene);
+            let failing = scene.failing();
+            assert!(failing.len() == 1 && failing[0].contains(expected), "{expected}: {failing:?}");
+        }
+    }
 }
 
 #[test]
 fn a_password_or_a_forgery_in_the_journal_is_found() {
     let leak = |line: &str| {
-        let mut seen = Seen::of_alice();
-        seen.journal.push(line.to_owned());
-        seen.failing(&ALICE)
+        let mut scene = Scene::of_alice(&Pop3);
+        scene.journal.push(line.to_owned());
+        scene.failing()
     };
     let plain = base64_encode(format!("\0{}\0{}", BOB.user, BOB.password).as_bytes());
     for secret in PASSWORDS.into_iter().chain([std::str::from_utf8(plain.expose()).unwrap()]) {
         assert!(leak(&format!("T debug x text={secret}"))[0].starts_with("no password in the 4 lines"), "{secret}");
-        let shown = Seen { row: format!("> a1 LOGIN alice {secret}"), ..Seen::of_alice() }.failing(&ALICE);
+        let shown = Scene { row: format!("> PASS {secret}"), ..Scene::of_alice(&Pop3) }.failing();
         assert_eq!(shown, ["no password in the conversations above"], "{secret}");
     }
     assert!(leak(&format!("T debug x client={FORGED_IP}:66"))[0].starts_with("the address, session and TTL"));
@@ -160,7 +253,19 @@ fn one_check_that_fails_fails_them_all() {
     assert!(!checks.print(screen), "nothing checked is nothing proven");
     checks.that(true, "a");
     assert!(checks.print(screen));
-    assert_eq!(checks.script::<u8>("b", Err("broke off".to_owned())), 0);
-    assert_eq!(checks.0.last().map(|(_, text)| text.as_str()), Some("b: broke off"));
+    assert!(checks.script::<u8>("b", &Err("broke off".to_owned())).is_none());
+    assert_eq!(checks.all.last().map(|(_, text)| text.as_str()), Some("b: broke off"));
     assert!(!checks.print(screen));
+}
+
+#[test]
+fn a_script_that_was_not_played_is_a_failure() {
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let doors = Doors { speech: &Pop3, clear: at(1), implicit: at(2), behind: at(3), east: at(4), west: at(5) };
+    let mut checks = Checks::default();
+    checks.protocol(&doors, &Seen::default(), [None, None], &[]);
+    let broken = checks.all.iter().filter(|(_, text)| text.ends_with(": was not played")).count();
+    let held: Vec<_> = checks.all.iter().filter(|(holds, _)| *holds).collect();
+    assert_eq!((broken, held), (5, Vec::new()));
+    assert!(checks.all.iter().all(|(_, text)| text.starts_with("POP3, ")));
 }

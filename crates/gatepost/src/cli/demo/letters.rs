@@ -3,6 +3,9 @@
 //! Short ASCII letters (RFC 5322) with fixed dates, so that a demo shows the same every time. A [`Letter`] is made of its
 //! fields and keeps them beside its octets, so that `ENVELOPE` needs no parser of header fields.
 
+/// Which generation of the mailbox's identifiers it is. They last for ever, as nothing is ever added or removed.
+pub const UID_VALIDITY: u32 = 20_260_601;
+
 /// A letter as it lies in a mailbox.
 #[derive(Debug)]
 pub struct Letter {
@@ -98,7 +101,8 @@ const EAST: [(&str, &str); 3] = [
          you asked Gatepost, and Gatepost knew that you\n\
          live on the mail server east. It signed in\n\
          here for you with the password you typed, and\n\
-         since then it does nothing but carry bytes.\n",
+         since then it does nothing but carry bytes\n\
+         ...even where a line begins with dots.\n",
     ),
     (
         "Who is calling?",
@@ -106,9 +110,9 @@ const EAST: [(&str, &str); 3] = [
          \n\
          the connection to this server comes from\n\
          Gatepost, and still its log shows your own\n\
-         address and port: Gatepost said them in an\n\
-         IMAP ID command before it signed in. Look at\n\
-         the line \"east: was told\".\n",
+         address and port: Gatepost said them before it\n\
+         signed in, by ID in IMAP and by XCLIENT in\n\
+         POP3. Look at the line \"east: was told\".\n",
     ),
     (
         "What to try next",
@@ -129,7 +133,9 @@ const WEST: [(&str, &str); 3] = [
          the same address, the same port, another\n\
          server: this is west. The way from Gatepost to\n\
          here is encrypted with STARTTLS, and Gatepost\n\
-         has checked this server's certificate.\n",
+         has checked this server's certificate.\n\
+         .\n\
+         (A dot alone ends a letter in POP3. Not here.)\n",
     ),
     (
         "You are not who you said you are",

@@ -1,33 +1,34 @@
 //! `gatepost demo`: Gatepost with everything around it, on this host's loopback, until Ctrl-C.
 //!
 //! [`scene`] sets it up: a private directory with certificates, a SQLite user database and a configuration, two small mail
-//! servers ([`server`], [`mailbox`], [`letters`]), and Gatepost in this process. This file tells the person at the terminal what
-//! to try, and then what arrives where. `--once` plays a script instead ([`script`]) and checks it
-//! ([`checks`]).
+//! servers ([`server`], [`letters`]), and Gatepost in this process. This file tells the person at the terminal what to try
+//! ([`invitation`]), and then what arrives where. `--once` plays scripts instead ([`script`]) and checks them ([`checks`]).
+//! Whatever depends on a protocol is in its [`speech`]: [`imap`], [`pop3`].
 //!
 //! Nothing is left behind: the directory goes at the end, also after SIGINT, SIGTERM and SIGHUP. The mail servers stand outside
 //! of both ways through the house (ARCHITECTURE.md) and are used by nothing else.
 
 mod checks;
 mod client;
-mod fetch;
+mod imap;
+mod invitation;
 mod letters;
-mod mailbox;
 mod once;
+mod pop3;
 mod scene;
 mod screen;
 mod script;
 mod server;
+mod speech;
 mod tape;
 
 use super::FAILED;
 use crate::journal::{Format, Journal, Level};
 use clap::Args;
 use once::{Lines, Reports, keep};
-use scene::{ALICE, BOB, NAME, Scene, Wishes};
+use scene::{ALICE, Scene, Wishes};
 use screen::{Screen, Tone};
 use server::{Report, What};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub struct Demo {
-    /// Play a scripted login, show both conversations side by side, check them, and end: exit code 0 if all checks hold
+    /// Play scripted logins in each protocol, show both ends side by side, check them, and end: exit code 0 if all checks hold
     #[arg(long)]
     once: bool,
 }
@@ -93,85 +94,20 @@ async fn show(screen: Screen) -> Result<bool, String> {
     .map_err(|e| e.to_string())?;
     let wishes = Wishes { failed_login_pause: "2s", log_level: "info", verbatim: false };
     let scene = Scene::start(&wishes, journal, move |report| tell(screen, &report))?;
-    screen.say(&invitation(&scene, screen));
+    screen.say(&invitation::text(&scene, screen));
     signals.next().await;
     screen.say("");
     scene.gatepost.drain(GOODBYE, signals.next()).await;
     Ok(true)
 }
 
-/// What the person at the terminal needs to know.
-fn invitation(scene: &Scene, screen: Screen) -> String {
-    let Scene { imap, imaps, east, west, .. } = scene;
-    let (ca, config, users) = (shell_word(&scene.ca), shell_word(&scene.config), shell_word(&scene.users));
-    let heading = |text| screen.paint(Tone::Heading, text);
-    let who = |person: &scene::Person| format!("{:<16} {:<11}", person.user, person.password);
-    let (alice, bob) = (who(&ALICE), who(&BOB));
-    let (title, try_this, by_hand, then) = (
-        heading("Gatepost and two mail servers behind it, on loopback. Ctrl-C ends it and leaves nothing behind."),
-        heading("Try, in another terminal:"),
-        heading("Or by hand:"),
-        heading("What happens:"),
-    );
-    format!(
-        "
-{title}
-
-  Gatepost   IMAPS                 {imaps}
-             IMAP, with STARTTLS   {imap}
-  east       a mail server         {east}
-  west       a mail server         {west}, lets nobody in without STARTTLS
-
-  user             password    mailbox
-  {alice} on east, which checks the password
-  {bob} on west as {}; Gatepost checks the password and a master user signs in
-
-  {config}   the configuration, as you would write it
-  {users}        the user database
-  {ca}          signed the certificates
-
-{try_this}
-
-curl -sS --cacert {ca} -u {}:{} \\
-  'imaps://{NAME}:{}/INBOX;UID=1'
-curl -sS --cacert {ca} -u {}:{} \\
-  --ssl-reqd 'imap://{NAME}:{}/INBOX;UID=1'
-
-{by_hand} a LOGIN {} {}, b SELECT INBOX, c FETCH 1:* BODY[TEXT], d LOGOUT
-
-openssl s_client -quiet -crlf -verify_return_error -servername {NAME} \\
-  -CAfile {ca} -connect {imaps}
-openssl s_client -quiet -crlf -verify_return_error -servername {NAME} -starttls imap \\
-  -CAfile {ca} -connect {imap}
-
-{then}
-",
-        BOB.mailbox,
-        ALICE.user,
-        ALICE.password,
-        imaps.port(),
-        BOB.user,
-        BOB.password,
-        imap.port(),
-        ALICE.user,
-        ALICE.password,
-    )
-}
-
-/// A path as it can be pasted into a shell.
-fn shell_word(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | '@');
-    if path.chars().all(plain) { path.into_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
-}
-
 /// One line for what happened at a mail server.
 fn tell(screen: Screen, report: &Report) {
     let from = report.from;
     let text = match &report.what {
-        What::Told { who, protected } => {
+        What::Told { who, by, protected } => {
             let how = if *protected { "in TLS" } else { "in clear" };
-            format!("was told {how}: {}", identity(who))
+            format!("was told by {by} {how}: {}", identity(who))
         }
         What::Login { user, master, by, introduced } => {
             let who = master.as_ref().map_or_else(String::new, |master| format!(" of the master user {}", clean(master)));

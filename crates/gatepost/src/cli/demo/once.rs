@@ -1,13 +1,14 @@
 //! `gatepost demo --once`: a scripted client, both conversations side by side, and checks.
 //!
-//! The script is in [`script`](super::script), what must hold after it in [`checks`](super::checks). A run shows the same as the
-//! one before but for ports, times and session identifiers.
+//! The scripts are in [`script`](super::script), what must hold after them in [`checks`](super::checks); each is played in every
+//! protocol. A run shows the same as the one before but for ports, times and session identifiers.
 
-use super::checks::Checks;
-use super::scene::{ALICE, BOB, Scene};
+use super::checks::{Checks, Seen};
+use super::scene::{ALICE, BOB, DAVE, Doors, Scene};
 use super::screen::{Screen, Tone, WIDTH, fold};
 use super::script::{Stage, Talk};
 use super::server::Report;
+use super::speech::title;
 use relay::tls::connector::{ConnectPolicy, Connector};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,27 +41,12 @@ pub fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
 pub async fn play(scene: Scene, reports: &Reports, journal: &Lines, screen: Screen) -> Result<bool, String> {
     let policy = ConnectPolicy { verify: true, ca: Some(scene.ca.clone()), ..ConnectPolicy::default() };
     let connector = Connector::new(policy).map_err(|e| format!("the client's TLS: {e}"))?;
-    let stage = Stage { scene: &scene, reports, connector: &connector };
-    let mut checks = Checks::default();
-
-    let mut alice = Talk::default();
-    let outcome = stage.alice(&mut alice).await;
-    alice.print(screen, "alice, over IMAPS", ALICE.server);
-    let alice_saw = checks.script("alice: over IMAPS, certificate checked, every command answered OK", outcome);
-
-    let mut bob = Talk::default();
-    let outcome = stage.bob(&mut bob).await;
-    bob.print(screen, "bob, over IMAP with STARTTLS, after a wrong password", BOB.server);
-    let bob_saw =
-        checks.script("bob: over STARTTLS, certificate checked, every command but the wrong login answered OK", outcome);
-
-    let mut wrong = Talk::default();
-    let outcome = stage.wrong(&mut wrong).await;
-    wrong.print(screen, "alice with a wrong password, then somebody unknown, over IMAPS", ALICE.server);
-    let wrong_saw = checks.script("wrong logins: each was answered", outcome);
-
-    let (imap, imaps) = (scene.imap, scene.imaps);
-    let [of_east, of_west] = scene.letters.clone();
+    let mut seen = Vec::new();
+    for doors in &scene.doors {
+        let stage = Stage { doors, reports, connector: &connector };
+        seen.push((doors, scripts(&stage, doors, screen).await));
+    }
+    let [of_east, of_west] = &scene.letters;
     // When this returns the sessions have ended, and the journal is complete.
     scene.gatepost.drain(Duration::from_secs(5), std::future::pending()).await;
     let journal = take(journal);
@@ -70,10 +56,40 @@ pub async fn play(scene: Scene, reports: &Reports, journal: &Lines, screen: Scre
         screen.say(&fold(line, WIDTH).join("\n"));
     }
 
-    checks.alice(&alice, &alice_saw, imaps, of_east.first(), &journal);
-    checks.bob(&bob, &bob_saw, imap, of_west.first(), &journal);
-    checks.wrong(&wrong_saw);
-    checks.journal(&journal, &[&alice, &bob, &wrong]);
+    let mut checks = Checks::default();
+    for (doors, seen) in &seen {
+        checks.protocol(doors, seen, [of_east.first(), of_west.first()], &journal);
+    }
+    let talks: Vec<&Talk> = seen.iter().flat_map(|(_, seen)| seen.talks()).collect();
+    checks.journal(&journal, &talks);
     screen.say("");
     Ok(checks.print(screen))
+}
+
+/// All scripts in one protocol.
+async fn scripts(stage: &Stage<'_>, Doors { speech, .. }: &Doors, screen: Screen) -> Seen {
+    let mut seen = Seen::default();
+    let (clear, implicit, starttls) = (title(speech.name()), title(speech.implicit()), speech.starttls());
+
+    let talk = &mut seen.alice.0;
+    seen.alice.1 = stage.alice(talk).await;
+    talk.print(screen, &format!("alice, over {implicit}"), ALICE.server);
+
+    let talk = &mut seen.bob.0;
+    seen.bob.1 = stage.bob(talk).await;
+    talk.print(screen, &format!("bob, over {clear} with {starttls}, after a wrong password"), BOB.server);
+
+    let talk = &mut seen.wrong.0;
+    seen.wrong.1 = stage.wrong(talk).await;
+    talk.print(screen, &format!("alice with a wrong password, then somebody unknown, over {implicit}"), ALICE.server);
+
+    let talk = &mut seen.dead.0;
+    seen.dead.1 = stage.dead(talk).await;
+    talk.print(screen, &format!("dave, whose server is down, over {implicit}"), DAVE.server);
+
+    let talk = &mut seen.behind.0;
+    seen.behind.1 = stage.behind(talk).await;
+    let words = format!("alice by way of a balancer, over {implicit} behind a PROXY header; then somebody without one");
+    talk.print(screen, &words, ALICE.server);
+    seen
 }

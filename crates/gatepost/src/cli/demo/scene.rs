@@ -6,9 +6,11 @@
 
 use super::letters::{self, Letter};
 use super::server::{self, MailServer, Report};
+use super::speech::{SPEECHES, Speech};
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::Journal;
 use crate::login::house::Live;
+use crate::protocol;
 use crate::resolve::Resolve;
 use crate::server::{self as gatepost, Server};
 use base64::Engine;
@@ -24,6 +26,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::net::TcpSocket;
 
 /// A user of the demo.
 pub struct Person {
@@ -41,16 +44,21 @@ pub struct Person {
 pub const ALICE: Person = Person { user: "alice", password: "wonderland", server: "east", mailbox: "alice" };
 /// Lives on west; Gatepost checks the password.
 pub const BOB: Person = Person { user: "bob@example.com", password: "canwefixit", server: "west", mailbox: "bob" };
+/// Lives on north, which is down.
+pub const DAVE: Person = Person { user: "dave", password: "openthepod", server: "north", mailbox: "dave" };
 /// Who may sign in on west for anybody.
 pub const MASTER: (&str, &str) = ("gatepost", "master-of-west");
 /// Every password of the demo.
-pub const PASSWORDS: [&str; 3] = [ALICE.password, BOB.password, MASTER.1];
+pub const PASSWORDS: [&str; 4] = [ALICE.password, BOB.password, DAVE.password, MASTER.1];
 /// The column `forward_department` of bob's row.
 pub const DEPARTMENT: &str = "buildings";
 /// The name in the certificate of Gatepost.
 pub const NAME: &str = "localhost";
 /// The name in the certificate of west, and bob's `host`.
 pub const WEST_NAME: &str = "west.example";
+
+/// Dave's `host`.
+const NORTH_NAME: &str = "north.example";
 
 /// The difference between being watched and being checked.
 pub struct Wishes {
@@ -66,14 +74,8 @@ pub struct Wishes {
 pub struct Scene {
     /// Gatepost.
     pub gatepost: Server,
-    /// Where it listens: IMAP with STARTTLS, and IMAPS.
-    pub imap: SocketAddr,
-    /// See above.
-    pub imaps: SocketAddr,
-    /// Where east listens.
-    pub east: SocketAddr,
-    /// Where west listens.
-    pub west: SocketAddr,
+    /// Where everybody listens, a row for each protocol.
+    pub doors: Vec<Doors>,
     /// What lies in the mailboxes.
     pub letters: [Arc<[Letter]>; 2],
     /// The certificate to trust.
@@ -82,8 +84,26 @@ pub struct Scene {
     pub config: PathBuf,
     /// The user database.
     pub users: PathBuf,
+    /// Where nobody listens; kept so that nobody ever will.
+    _north: TcpSocket,
     /// Dropped last: everything above may still look at its files.
     _dir: PrivateDir,
+}
+
+/// Where one protocol is spoken.
+pub struct Doors {
+    /// The protocol.
+    pub speech: &'static dyn Speech,
+    /// Gatepost, with STARTTLS.
+    pub clear: SocketAddr,
+    /// Gatepost, with TLS from the first byte.
+    pub implicit: SocketAddr,
+    /// The same behind a PROXY header.
+    pub behind: SocketAddr,
+    /// East.
+    pub east: SocketAddr,
+    /// West.
+    pub west: SocketAddr,
 }
 
 impl Scene {
@@ -100,14 +120,11 @@ impl Scene {
         let ca = dir.0.join("ca.pem");
         write_certificates(&dir.0).map_err(told("the certificates"))?;
 
-        let bound = [server::bind(), server::bind()];
-        let [east, west] = bound.map(|bound| bound.map_err(told("a port for a mail server")));
-        let (east, west) = (east?, west?);
-        let (at_east, at_west) = (east.address, west.address);
         let letters: [Arc<[Letter]>; 2] = [letters::of_east().into(), letters::of_west().into()];
         let [of_east, of_west] = letters.clone();
+        let alpn = protocol::PROTOCOLS.iter().flat_map(|protocol| protocol.alpn).map(|id| id.as_bytes().to_vec()).collect();
         let source = CertSource { cert: dir.0.join("west.pem"), key: dir.0.join("west.key") };
-        let tls = Acceptor::new(&[source], AcceptOptions { alpn: vec![b"imap".to_vec()], alpn_strict: true });
+        let tls = Acceptor::new(&[source], AcceptOptions { alpn, alpn_strict: true });
         let servers = [
             MailServer {
                 name: ALICE.server,
@@ -131,24 +148,35 @@ impl Scene {
                 tell: Box::new(tell),
             },
         ];
-        let users = dir.0.join("users.db");
-        write_users(&users, at_east, at_west).map_err(told("the user database"))?;
+        let [at_east, at_west] = servers.map(Arc::new);
+        let north = TcpSocket::new_v4().map_err(told("a port for nobody"))?;
+        north.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map_err(told("a port for nobody"))?;
+        let at_north = north.local_addr().map_err(told("a port for nobody"))?;
 
         // Held until Gatepost has the ports as well, so that they stay free.
-        let (holding_imap, imap) = hold_port().map_err(told("a port for IMAP"))?;
-        let (holding_imaps, imaps) = hold_port().map_err(told("a port for IMAPS"))?;
+        let (mut doors, mut holding, mut serving) = (Vec::new(), Vec::new(), Vec::new());
+        let mut hold = || hold_port().map(|(held, at)| (holding.push(held), at).1).map_err(told("a port for Gatepost"));
+        for speech in SPEECHES {
+            let bind = || server::bind().map_err(told("a port for a mail server"));
+            let (east, west) = (bind()?, bind()?);
+            let (clear, implicit, behind) = (hold()?, hold()?, hold()?);
+            doors.push(Doors { speech, clear, implicit, behind, east: east.address, west: west.address });
+            serving.extend([(&at_east, speech, east), (&at_west, speech, west)]);
+        }
+        let users = dir.0.join("users.db");
+        write_users(&users, &doors, at_north).map_err(told("the user database"))?;
         let config = dir.0.join("gatepost.toml");
-        std::fs::write(&config, configuration(imap, imaps, wishes)).map_err(told("the configuration"))?;
+        std::fs::write(&config, configuration(&doors, wishes)).map_err(told("the configuration"))?;
         let loaded = crate::config::load(&config, &crate::cli::catalog()).map_err(|problems| problems.to_string())?;
         let bound = gatepost::bind(&loaded.meant, &mut |_| {})?;
-        drop((holding_imap, holding_imaps));
-        let ports = vec![imap.port(), imaps.port()];
+        drop(holding);
+        let ports = doors.iter().flat_map(|at| [at.clear, at.implicit, at.behind]).map(|at| at.port()).collect();
         let live = Live::build(loaded.meant, ports, &gatepost::warn_to(&journal)).map_err(|problems| problems.join("\n"))?;
         let gatepost = Server::start(live, bound, journal, Box::new(NoNames)).map_err(told("Gatepost"))?;
-        for (server, bound) in servers.into_iter().zip([east, west]) {
-            tokio::spawn(Arc::new(server).serve(bound));
+        for (server, speech, bound) in serving {
+            tokio::spawn(Arc::clone(server).serve(speech, bound));
         }
-        Ok(Scene { gatepost, imap, imaps, east: at_east, west: at_west, letters, ca, config, users, _dir: dir })
+        Ok(Scene { gatepost, doors, letters, ca, config, users, _north: north, _dir: dir })
     }
 }
 
@@ -157,8 +185,9 @@ fn told<E: Display>(what: &'static str) -> impl Fn(E) -> String {
 }
 
 /// The configuration, as an operator would write it.
-fn configuration(imap: SocketAddr, imaps: SocketAddr, wishes: &Wishes) -> String {
+fn configuration(doors: &[Doors], wishes: &Wishes) -> String {
     let Wishes { failed_login_pause, log_level, .. } = wishes;
+    let listeners: String = doors.iter().map(listeners).collect();
     format!(
         r#"# The configuration of this demo: a certificate, where to listen, where the users are, whom to trust behind.
 version = 1
@@ -169,14 +198,12 @@ name = "{NAME}"
 [tls]
 certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
 
-# A real installation needs no addresses: protocols = ["imap", "imaps"] listens on ports 143 and 993.
-[[listen]]
-protocol = "imap"                 # STARTTLS is offered
-address = ["{imap}"]
-[[listen]]
-protocol = "imaps"                # TLS from the first byte
-address = ["{imaps}"]
+# Whose PROXY headers are believed: balancers. Here you are one yourself.
+[trust]
+proxy_protocol = ["127.0.0.1"]
 
+# A real installation needs no addresses: protocols = ["imap", "imaps"] listens on ports 143 and 993.
+{listeners}
 # One row says who may come in and where the mailbox lives. A user without a password here is checked by the server.
 [[users]]
 name = "people"
@@ -184,7 +211,8 @@ driver = "sqlite"
 path = "users.db"
 query = '''
 SELECT password, CASE WHEN password IS NULL THEN 'Y' END AS nopassword, 'Y' AS proxy,
-       host, hostip, port, starttls, destuser, master, pass, department AS forward_department
+       host, hostip, (SELECT port FROM ports WHERE ports.host = proxy.host AND ports.protocol = '%s') AS port,
+       starttls, destuser, master, pass, proxy_timeout, department AS forward_department
 FROM proxy WHERE user = '%u'
 '''
 
@@ -200,28 +228,64 @@ level = "{log_level}"
     )
 }
 
+/// The listeners of one protocol.
+fn listeners(Doors { speech, clear, implicit, behind, .. }: &Doors) -> String {
+    let (name, secure, starttls) = (speech.name(), speech.implicit(), speech.starttls());
+    let protocol = |name: &str| format!("{:<34}", format!("protocol = \"{name}\""));
+    format!(
+        r#"[[listen]]
+{}# {starttls} is offered
+address = ["{clear}"]
+[[listen]]
+{}# TLS from the first byte
+address = ["{implicit}"]
+[[listen]]
+{}# the same behind a balancer
+address = ["{behind}"]
+proxy_protocol = "required"
+"#,
+        protocol(name),
+        protocol(secure),
+        protocol(secure),
+    )
+}
+
 /// The user database: the table that Dovecot proxies have, and a few columns more.
-fn write_users(path: &Path, east: SocketAddr, west: SocketAddr) -> rusqlite::Result<()> {
+fn write_users(path: &Path, doors: &[Doors], north: SocketAddr) -> rusqlite::Result<()> {
     let db = rusqlite::Connection::open(path)?;
     db.execute_batch(
         "CREATE TABLE proxy (
-           user       TEXT NOT NULL PRIMARY KEY,
-           password   TEXT,                     -- NULL: the mail server checks it
-           host       TEXT NOT NULL,            -- the name in the certificate
-           hostip     TEXT,                     -- where to connect, if not to what DNS says of host
-           port       INTEGER,
-           starttls   TEXT,
-           destuser   TEXT NOT NULL DEFAULT '', -- the name on the mail server, if another one
-           master     TEXT,                     -- who signs in for the user, with the password pass
-           pass       TEXT,
-           department TEXT                      -- told to the mail server as x-forward-department
+           user          TEXT NOT NULL PRIMARY KEY,
+           password      TEXT,                     -- NULL: the mail server checks it
+           host          TEXT NOT NULL,            -- the name in the certificate
+           hostip        TEXT,                     -- where to connect, if not to what DNS says of host
+           starttls      TEXT,
+           destuser      TEXT NOT NULL DEFAULT '', -- the name on the mail server, if another one
+           master        TEXT,                     -- who signs in for the user, with the password pass
+           pass          TEXT,
+           proxy_timeout TEXT,                     -- how long to try, if not as [backend] says
+           department    TEXT                      -- told to the mail server as forwarded field
+         );
+         CREATE TABLE ports (                      -- only because no server has the registered ones here
+           host          TEXT NOT NULL,
+           protocol      TEXT NOT NULL,
+           port          INTEGER NOT NULL,
+           PRIMARY KEY (host, protocol)
          )",
     )?;
+    let east_name = Ipv4Addr::LOCALHOST.to_string();
+    let loopback = east_name.as_str();
     let insert = "INSERT INTO proxy VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let none = None::<&str>;
-    db.execute(insert, (ALICE.user, none, "127.0.0.1", none, east.port(), none, "", none, none, none))?;
-    let (ip, password) = (west.ip().to_string(), ssha256(BOB.password));
-    db.execute(insert, (BOB.user, password, WEST_NAME, ip, west.port(), "Y", BOB.mailbox, MASTER.0, MASTER.1, DEPARTMENT))?;
+    db.execute(insert, (ALICE.user, none, loopback, none, none, "", none, none, none, none))?;
+    let bob = (BOB.user, ssha256(BOB.password), WEST_NAME, loopback, "Y", BOB.mailbox, MASTER.0, MASTER.1, none, DEPARTMENT);
+    db.execute(insert, bob)?;
+    db.execute(insert, (DAVE.user, none, NORTH_NAME, loopback, none, "", none, none, "500ms", none))?;
+    for at in doors {
+        for (host, port) in [(loopback, at.east.port()), (WEST_NAME, at.west.port()), (NORTH_NAME, north.port())] {
+            db.execute("INSERT INTO ports VALUES (?1, ?2, ?3)", (host, at.speech.name(), port))?;
+        }
+    }
     Ok(())
 }
 

@@ -3,27 +3,32 @@
 //! A [`Talk`] has a row for each command: what the client said and heard, and beside it what a mail server heard and said until
 //! the client had its answer. Servers tell before they answer, so nothing is late.
 
-use super::client::{Answer, Client};
+use super::client::Client;
 use super::once::{Reports, take};
-use super::scene::{ALICE, BOB, NAME, Scene};
+use super::scene::{ALICE, BOB, DAVE, Doors, NAME};
 use super::screen::{Screen, Tone, side_by_side};
 use super::server::{Report, What};
+use super::speech::Answer;
 use relay::tls::connector::Connector;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use wire::encode::base64_encode;
-use wire::origin::OriginUpdate;
+use wire::origin::{Origin, OriginUpdate, SessionId};
 
 /// What a liar says, and nobody may believe (RFC 5737 addresses belong to nobody).
 pub const FORGED_IP: &str = "192.0.2.66";
 /// The session identifier that goes with it.
 pub const FORGED_SESSION: &str = "forged";
+/// Who calls by way of a balancer.
+pub const BEHIND: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 42_424));
+/// What was reached there.
+pub const REACHED_THERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 25), 4_242));
 
 /// What a script saw.
 #[derive(Debug, Default)]
 pub struct Said {
     /// The letter that was fetched.
     pub letter: Option<Vec<u8>>,
-    /// A command sent together with LOGIN was answered.
+    /// A command sent together with the login was answered.
     pub pipelined: bool,
     /// A wrong password was refused, without a server having been asked.
     pub refused_first: bool,
@@ -38,10 +43,24 @@ pub struct Wrong {
     pub unknown_alike: bool,
 }
 
+/// What the script of the dead server saw.
+#[derive(Debug, Default)]
+pub struct Dead {
+    /// The client heard "try later", and nothing of its password.
+    pub later: bool,
+}
+
+/// What the script of the balancer saw.
+#[derive(Debug, Default)]
+pub struct Behind {
+    /// Somebody who sent no header was not served.
+    pub left_without: bool,
+}
+
 /// Where scripts are played.
 pub struct Stage<'a> {
-    /// What is running.
-    pub scene: &'a Scene,
+    /// What is spoken, and where.
+    pub doors: &'a Doors,
     /// What the servers tell.
     pub reports: &'a Reports,
     /// TLS that trusts the demo's authority.
@@ -49,33 +68,32 @@ pub struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Signs in over IMAPS, lies about herself before, and reads a letter.
+    /// Signs in with TLS from the first byte, lies about herself before, and reads a letter.
     ///
     /// # Errors
     /// Where the script broke off, here and below: one line.
     pub async fn alice(&self, talk: &mut Talk) -> Result<Said, String> {
-        let mut client = self.imaps(talk).await?;
+        let speech = self.doors.speech;
+        let mut client = self.implicit('a', talk).await?;
         // Nobody has told Gatepost to trust this client.
-        let lie = format!(
-            "a1 ID (\"name\" \"demo\" \"x-originating-ip\" \"{FORGED_IP}\" \"x-originating-port\" \"66\" \
-             \"x-session-id\" \"{FORGED_SESSION}\" \"x-proxy-ttl\" \"99\")\r\n"
-        );
-        client.say(&lie).await?;
-        let answer = client.answer("a1").await;
+        let answer = client.ask(&speech.lie(FORGED_IP, FORGED_SESSION)).await;
         self.row(talk, &mut client);
-        expect_ok(answer)?;
+        self.expect_ok(answer)?;
 
-        client.say(&format!("a2 LOGIN {} {}\r\na3 NOOP\r\n", ALICE.user, ALICE.password)).await?;
-        let login = client.answer("a2").await;
+        let mut commands = speech.login(ALICE.user, ALICE.password);
+        let login = commands.len();
+        commands.push("NOOP".to_owned());
+        client.say(&commands).await?;
+        let login = self.last_answer(&mut client, login).await;
         let noop = match &login {
-            Ok(_) => client.answer("a3").await,
+            Ok(_) => client.answer().await,
             Err(_) => Err("was not waited for".to_owned()),
         };
         self.row(talk, &mut client);
-        expect_ok(login)?;
-        let pipelined = noop.is_ok_and(|answer| answer.is_ok());
+        self.expect_ok(login)?;
+        let pipelined = self.expect_ok(noop).is_ok();
 
-        let letter = self.read_letter(talk, &mut client, ["a4", "a5", "a6"]).await?;
+        let letter = self.read_letter(talk, &mut client).await?;
         Ok(Said { letter, pipelined, refused_first: false })
     }
 
@@ -84,23 +102,24 @@ impl Stage<'_> {
     /// # Errors
     /// See [`Stage::alice`].
     pub async fn bob(&self, talk: &mut Talk) -> Result<Said, String> {
-        let mut client = Client::connect(self.scene.imap).await?;
+        let speech = self.doors.speech;
+        let mut client = Client::connect(speech, 'b', self.doors.clear).await?;
         talk.client = Some(client.address);
         client.greeting().await?;
-        expect_ok(client.ask("b1", "STARTTLS").await)?;
+        self.expect_ok(client.ask(speech.starttls()).await)?;
         client.secure(self.connector, NAME).await?;
         self.row(talk, &mut client);
 
-        let refused = client.ask("b2", &format!("LOGIN {} wrong-{}", BOB.user, BOB.password)).await;
-        let refused_first = refused.is_ok_and(|answer| is_wrong_password(&answer)) && self.nobody_asked(talk);
+        let refused = self.sign_in(&mut client, BOB.user, &format!("wrong-{}", BOB.password)).await;
+        let refused_first = refused.is_ok_and(|answer| self.is_wrong_password(&answer)) && self.nobody_asked(talk);
         self.row(talk, &mut client);
 
         let plain = base64_encode(format!("\0{}\0{}", BOB.user, BOB.password).as_bytes());
-        let login = client.ask("b3", &format!("AUTHENTICATE PLAIN {}", String::from_utf8_lossy(plain.expose()))).await;
+        let login = client.ask(&speech.plain(&String::from_utf8_lossy(plain.expose()))).await;
         self.row(talk, &mut client);
-        expect_ok(login)?;
+        self.expect_ok(login)?;
 
-        let letter = self.read_letter(talk, &mut client, ["b4", "b5", "b6"]).await?;
+        let letter = self.read_letter(talk, &mut client).await?;
         Ok(Said { letter, pipelined: false, refused_first })
     }
 
@@ -109,25 +128,64 @@ impl Stage<'_> {
     /// # Errors
     /// See [`Stage::alice`].
     pub async fn wrong(&self, talk: &mut Talk) -> Result<Wrong, String> {
-        let mut client = self.imaps(talk).await?;
-        let refused = client.ask("c1", &format!("LOGIN {} wrong-{}", ALICE.user, ALICE.password)).await;
+        let mut client = self.implicit('c', talk).await?;
+        let wrong = format!("wrong-{}", ALICE.password);
+        let refused = self.sign_in(&mut client, ALICE.user, &wrong).await;
         self.row(talk, &mut client);
         let alice = refused?;
         let east = talk.reports.iter().any(|r| matches!(&r.what, What::Refused { user } if user == ALICE.mailbox));
 
         let before = talk.reports.len();
-        let refused = client.ask("c2", &format!("LOGIN carol wrong-{}", ALICE.password)).await;
+        let refused = self.sign_in(&mut client, "carol", &wrong).await;
         self.row(talk, &mut client);
         let carol = refused?;
         let asked = talk.reports.iter().skip(before).any(|r| !matches!(r.what, What::Left));
-        let logout = client.ask("c3", "LOGOUT").await;
-        self.row(talk, &mut client);
-        expect_ok(logout)?;
-        Ok(Wrong { by_server: is_wrong_password(&alice) && east, unknown_alike: carol.verdict == alice.verdict && !asked })
+        self.quit(talk, &mut client).await?;
+        let by_server = self.is_wrong_password(&alice) && east;
+        Ok(Wrong { by_server, unknown_alike: carol.verdict == alice.verdict && !asked })
     }
 
-    async fn imaps(&self, talk: &mut Talk) -> Result<Client, String> {
-        let mut client = Client::connect(self.scene.imaps).await?;
+    /// The right password of somebody whose server is down.
+    ///
+    /// # Errors
+    /// See [`Stage::alice`].
+    pub async fn dead(&self, talk: &mut Talk) -> Result<Dead, String> {
+        let mut client = self.implicit('d', talk).await?;
+        let refused = self.sign_in(&mut client, DAVE.user, DAVE.password).await;
+        self.row(talk, &mut client);
+        let later = refused?.verdict.starts_with(self.doors.speech.verdicts().later);
+        self.quit(talk, &mut client).await?;
+        Ok(Dead { later })
+    }
+
+    /// Alice again, this time as a balancer tells of her; and somebody who comes to that port without a header.
+    ///
+    /// # Errors
+    /// See [`Stage::alice`].
+    pub async fn behind(&self, talk: &mut Talk) -> Result<Behind, String> {
+        let mut client = Client::connect(self.doors.speech, 'e', self.doors.behind).await?;
+        talk.client = Some(BEHIND);
+        let session = SessionId::new("balancer-1").ok_or("that is no session identifier")?;
+        let mut origin = Origin::at_accept(BEHIND, REACHED_THERE, session);
+        // This balancer passes TLS on and does not look inside.
+        origin.transport = None;
+        client.speak_for(&origin).await?;
+        client.secure(self.connector, NAME).await?;
+        client.greeting().await?;
+        self.row(talk, &mut client);
+        let login = self.sign_in(&mut client, ALICE.user, ALICE.password).await;
+        self.row(talk, &mut client);
+        self.expect_ok(login)?;
+        self.quit(talk, &mut client).await?;
+
+        let mut stranger = Client::connect(self.doors.speech, 'f', self.doors.behind).await?;
+        let left_without = stranger.secure(self.connector, NAME).await.is_err();
+        self.row(talk, &mut stranger);
+        Ok(Behind { left_without })
+    }
+
+    async fn implicit(&self, letter: char, talk: &mut Talk) -> Result<Client, String> {
+        let mut client = Client::connect(self.doors.speech, letter, self.doors.implicit).await?;
         talk.client = Some(client.address);
         client.secure(self.connector, NAME).await?;
         client.greeting().await?;
@@ -135,18 +193,43 @@ impl Stage<'_> {
         Ok(client)
     }
 
-    async fn read_letter(&self, talk: &mut Talk, client: &mut Client, tags: [&str; 3]) -> Result<Option<Vec<u8>>, String> {
-        let [select, fetch, logout] = tags;
-        let answer = client.ask(select, "SELECT INBOX").await;
-        self.row(talk, client);
-        expect_ok(answer)?;
-        let answer = client.ask(fetch, "UID FETCH 1 BODY.PEEK[]").await;
-        self.row(talk, client);
-        let letter = expect_ok(answer)?.literal().map(<[u8]>::to_vec);
-        let answer = client.ask(logout, "LOGOUT").await;
-        self.row(talk, client);
-        expect_ok(answer)?;
+    async fn sign_in(&self, client: &mut Client, user: &str, password: &str) -> Result<Answer, String> {
+        let commands = self.doors.speech.login(user, password);
+        client.say(&commands).await?;
+        self.last_answer(client, commands.len()).await
+    }
+
+    async fn last_answer(&self, client: &mut Client, of: usize) -> Result<Answer, String> {
+        for _ in 1..of {
+            client.answer().await?;
+        }
+        client.answer().await
+    }
+
+    async fn read_letter(&self, talk: &mut Talk, client: &mut Client) -> Result<Option<Vec<u8>>, String> {
+        let mut letter = None;
+        for command in self.doors.speech.read_letter() {
+            let answer = client.ask(command).await;
+            self.row(talk, client);
+            letter = self.expect_ok(answer)?.letter;
+        }
+        self.quit(talk, client).await?;
         Ok(letter)
+    }
+
+    async fn quit(&self, talk: &mut Talk, client: &mut Client) -> Result<(), String> {
+        let answer = client.ask(self.doors.speech.quit()).await;
+        self.row(talk, client);
+        self.expect_ok(answer).map(|_| ())
+    }
+
+    fn expect_ok(&self, answer: Result<Answer, String>) -> Result<Answer, String> {
+        let (answer, ok) = (answer?, self.doors.speech.verdicts().ok);
+        if answer.verdict.starts_with(ok) { Ok(answer) } else { Err(format!("{ok} was expected, not {:?}", answer.verdict)) }
+    }
+
+    fn is_wrong_password(&self, answer: &Answer) -> bool {
+        answer.verdict.starts_with(self.doors.speech.verdicts().wrong)
     }
 
     /// Puts what the client has written down beside what the servers have told meanwhile.
@@ -206,15 +289,6 @@ impl Talk {
     pub fn heard(&self) -> impl Iterator<Item = &str> {
         self.reports.iter().filter_map(|report| if let What::Heard(line) = &report.what { Some(line.as_str()) } else { None })
     }
-}
-
-fn expect_ok(answer: Result<Answer, String>) -> Result<Answer, String> {
-    let answer = answer?;
-    if answer.is_ok() { Ok(answer) } else { Err(format!("OK was expected, not {:?}", answer.verdict)) }
-}
-
-fn is_wrong_password(answer: &Answer) -> bool {
-    answer.verdict.starts_with("NO [AUTHENTICATIONFAILED] ")
 }
 
 fn shown(report: &Report) -> Option<String> {

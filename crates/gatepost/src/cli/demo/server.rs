@@ -1,14 +1,15 @@
 //! The demo's two little mail servers: what stands behind Gatepost in the demo, and tells what arrives there.
 //!
-//! Before the login it is [`wire`]'s own IMAP front, which believes whoever calls (`trusted`): the demo's servers listen on
-//! loopback and have nothing to hide. Behind the login it is a [`Mailbox`]. Each server [tells](Report) what it is told, who
-//! signs in, and, where asked to, every line of the conversation without passwords.
+//! A server speaks each protocol on a port of its own. Before the login it is [`wire`]'s own front, which believes whoever
+//! calls (`trusted`): the demo's servers listen on loopback and have nothing to hide. Behind the login it is the mailbox of
+//! its [`Speech`]. Each server [tells](Report) what it is told, who signs in, and, where asked to, every line of the
+//! conversation without passwords.
 //!
-//! Bounds: [`CONNECTIONS_MAX`] connections, the caps of both machines, [`LOGIN_TIMEOUT`] and [`IDLE_TIMEOUT`], three wrong
+//! Bounds: [`CONNECTIONS_MAX`] connections a port, the caps of both machines, [`LOGIN_TIMEOUT`] and [`IDLE_TIMEOUT`], three wrong
 //! passwords. An answer is sent before the next command is looked at.
 
 use super::letters::Letter;
-use super::mailbox::{self, Mailbox, Turn};
+use super::speech::{Speech, Turn};
 use super::tape::Tape;
 use bytes::BytesMut;
 use relay::conn::Conn;
@@ -21,18 +22,16 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use wire::imap::Caps;
-use wire::imap::front::Front;
-use wire::login::{Front as _, Login, LoginEvent, Mechanism, Refusal, Terms, Welcome};
-use wire::machine::{Machine, Step};
+use wire::login::{Login, LoginEvent, Refusal, Terms, Welcome};
+use wire::machine::Step;
 use wire::origin::OriginUpdate;
 
-/// The most connections of one server; further ones are closed at once.
+/// The most connections of one port; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Wrong passwords of one connection.
 const WRONG_MAX: u32 = 3;
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// RFC 3501 section 5.4: at least 30 minutes.
+/// RFC 3501 section 5.4 wants at least 30 minutes, RFC 1939 section 3 ten.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const READ: usize = 4096;
 
@@ -46,7 +45,7 @@ pub struct MailServer {
     pub password: Option<&'static str>,
     /// Who may sign in for the user, if anybody: name and password.
     pub master: Option<(&'static str, &'static str)>,
-    /// Where given, STARTTLS is offered, and no password is taken without it.
+    /// Where given, TLS by STARTTLS is offered, and no password is taken without it.
     pub tls: Option<Acceptor>,
     /// What lies in the mailbox.
     pub letters: Arc<[Letter]>,
@@ -78,6 +77,8 @@ pub enum What {
     Told {
         /// What it was told.
         who: Box<OriginUpdate>,
+        /// The command that said it.
+        by: &'static str,
         /// Nobody could listen.
         protected: bool,
     },
@@ -123,8 +124,8 @@ pub fn bind() -> io::Result<Bound> {
 }
 
 impl MailServer {
-    /// Serves for as long as it is polled.
-    pub async fn serve(self: Arc<Self>, mut bound: Bound) {
+    /// Serves one protocol for as long as it is polled.
+    pub async fn serve(self: Arc<Self>, speech: &'static dyn Speech, mut bound: Bound) {
         let stats = AcceptStats::default();
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -133,7 +134,8 @@ impl MailServer {
             let Ok(conn) = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)) else { continue };
             let server = Arc::clone(&self);
             tokio::spawn(async move {
-                let mut visit = Visit { server: &server, from, conn: Some(conn), tape: Tape::default(), introduced: false };
+                let tape = Tape::new(speech);
+                let mut visit = Visit { server: &server, speech, from, conn: Some(conn), tape, introduced: false };
                 visit.tell(What::Connected);
                 // How a connection ends is of no interest here, as long as it does.
                 let _ = visit.run().await;
@@ -160,12 +162,12 @@ impl MailServer {
         }
     }
 
-    fn terms(&self, protected: bool) -> Terms {
+    fn terms(&self, speech: &dyn Speech, protected: bool) -> Terms {
         Terms {
             starttls: !protected && self.tls.is_some(),
             password_allowed: protected || self.tls.is_none(),
             trusted: true,
-            capability: "IDLE UNSELECT".to_owned(),
+            capability: speech.capability().to_owned(),
             greeting: format!("Gatepost demo server {} ready.", self.name),
             server_id: vec![("name".to_owned(), format!("Gatepost demo server {}", self.name))],
             retain_client_id: false,
@@ -176,6 +178,7 @@ impl MailServer {
 /// One connection.
 struct Visit<'a> {
     server: &'a MailServer,
+    speech: &'static dyn Speech,
     from: SocketAddr,
     /// Taken out only while TLS is being set up; gone when that failed.
     conn: Option<Conn>,
@@ -196,7 +199,7 @@ impl Visit<'_> {
     /// The conversation before the login. False: it ended without one.
     async fn sign_in(&mut self, input: &mut BytesMut) -> io::Result<bool> {
         let deadline = Instant::now() + LOGIN_TIMEOUT;
-        let mut front = Front::new(self.server.terms(false), Caps::default());
+        let mut front = self.speech.front(self.server.terms(self.speech, false));
         let mut out = BytesMut::new();
         let mut wrong = 0;
         let mut protected = false;
@@ -215,7 +218,7 @@ impl Visit<'_> {
                 }
                 Step::Event(LoginEvent::Said(who)) => {
                     self.introduced = true;
-                    self.tell(What::Told { who: Box::new(who), protected });
+                    self.tell(What::Told { who: Box::new(who), by: self.speech.carrier(), protected });
                 }
                 Step::Event(LoginEvent::Secure) => {
                     self.send(&mut out, deadline).await?;
@@ -226,18 +229,14 @@ impl Visit<'_> {
                     self.conn = Some(conn);
                     self.tell(What::Secured(format!("{} {}", facts.version, facts.cipher)));
                     protected = true;
-                    front.secured(self.server.terms(true));
+                    front.secured(self.server.terms(self.speech, true));
                 }
                 Step::Event(LoginEvent::Login(login)) => {
                     if let Some((user, master)) = self.server.let_in(&login) {
-                        let by = match login.mechanism {
-                            Mechanism::Command => "LOGIN",
-                            Mechanism::Plain => "AUTHENTICATE PLAIN",
-                            Mechanism::Login => "AUTHENTICATE LOGIN",
-                        };
+                        let by = self.speech.by(login.mechanism);
                         self.tell(What::Login { user, master, by, introduced: self.introduced });
                         let text = format!("You are in, this is {}.", self.server.name);
-                        let capability = Some(mailbox::CAPABILITY.to_owned());
+                        let capability = self.speech.capability_inside().map(str::to_owned);
                         front.welcome(&Welcome { text, capability, aside: Vec::new() }, &mut out);
                         self.send(&mut out, deadline).await?;
                         return Ok(true);
@@ -263,7 +262,7 @@ impl Visit<'_> {
     }
 
     async fn read_mail(&mut self, input: &mut BytesMut) -> io::Result<()> {
-        let mut mailbox = Mailbox::new(self.server.name, Arc::clone(&self.server.letters));
+        let mut mailbox = self.speech.mailbox(self.server.name, Arc::clone(&self.server.letters));
         let mut out = BytesMut::new();
         loop {
             let step = mailbox.step(input, &mut out);

@@ -1,8 +1,11 @@
+use super::super::imap::Imap;
 use super::super::letters;
+use super::super::pop3::Pop3;
 use super::*;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use wire::login::Mechanism;
 use wire::secret::Secret;
 
 fn server(password: Option<&'static str>, tell: impl Fn(Report) + Send + Sync + 'static) -> MailServer {
@@ -41,7 +44,7 @@ fn only_the_right_password_opens_the_mailbox() {
     }
 }
 
-fn on_a_server(test: impl AsyncFnOnce(SocketAddr, Arc<Mutex<Vec<Report>>>)) {
+fn on_a_server(speech: &'static dyn Speech, test: impl AsyncFnOnce(SocketAddr, Arc<Mutex<Vec<Report>>>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let reports: Arc<Mutex<Vec<Report>>> = Arc::default();
@@ -50,7 +53,7 @@ fn on_a_server(test: impl AsyncFnOnce(SocketAddr, Arc<Mutex<Vec<Report>>>)) {
         let address = bound.address;
         let server = Arc::new(server(Some("pw"), move |report| heard.lock().unwrap().push(report)));
         tokio::select! {
-            () = server.serve(bound) => unreachable!("it serves for ever"),
+            () = server.serve(speech, bound) => unreachable!("it serves for ever"),
             () = test(address, reports) => {}
         }
     });
@@ -67,7 +70,7 @@ async fn all_it_says(to: SocketAddr, said: &[u8]) -> String {
 
 #[test]
 fn it_tells_what_it_was_told_before_it_answers() {
-    on_a_server(async |address, reports| {
+    on_a_server(&Imap, async |address, reports| {
         let said = b"a ID (\"x-originating-ip\" \"192.0.2.7\" \"x-originating-port\" \"5\" \"x-proxy-ttl\" \"4\")\r\n\
                      b LOGIN alice pw\r\nc SELECT INBOX\r\nd LOGOUT\r\n";
         let answer = all_it_says(address, said).await;
@@ -84,7 +87,7 @@ fn it_tells_what_it_was_told_before_it_answers() {
 
 #[test]
 fn guessing_junk_and_hurry_end_one_connection() {
-    on_a_server(async |address, _| {
+    on_a_server(&Imap, async |address, _| {
         let answer = all_it_says(address, &b"a LOGIN alice x\r\n".repeat(10)).await;
         assert_eq!(answer.matches("a NO [AUTHENTICATIONFAILED] ").count(), 3, "{answer}");
         assert!(answer.ends_with("* BYE Too many failed logins.\r\n"), "{answer}");
@@ -98,8 +101,45 @@ fn guessing_junk_and_hurry_end_one_connection() {
 }
 
 #[test]
+fn it_tells_and_answers_in_pop3_too() {
+    on_a_server(&Pop3, async |address, reports| {
+        let said = b"XCLIENT ADDR=192.0.2.7 PORT=5 TTL=4\r\nUSER alice\r\nPASS pw\r\nSTAT\r\nDELE 1\r\nQUIT\r\n";
+        let answer = all_it_says(address, said).await;
+        assert!(answer.starts_with("+OK [XCLIENT] Gatepost demo server east ready.\r\n+OK Updated\r\n"), "{answer}");
+        assert!(
+            answer.ends_with("-ERR [SYS/PERM] In this demo nothing can be changed.\r\n+OK Goodbye from east.\r\n"),
+            "{answer}"
+        );
+        let reports = std::mem::take(&mut *reports.lock().unwrap());
+        let told = reports.iter().find_map(|r| if let What::Told { who, by, .. } = &r.what { Some((who, *by)) } else { None });
+        let (who, by) = told.unwrap();
+        assert_eq!((who.client_ip, who.client_port, by), (Some("192.0.2.7".parse().unwrap()), Some(5), "XCLIENT"));
+        assert!(reports.iter().any(|r| matches!(&r.what, What::Login { user, by: "USER and PASS", .. } if user == "alice")));
+        assert!(!format!("{reports:?}").contains("PASS pw"), "{reports:?}");
+    });
+}
+
+#[test]
+fn guessing_and_junk_end_one_connection_in_pop3_too() {
+    on_a_server(&Pop3, async |address, _| {
+        let answer = all_it_says(address, &b"USER alice\r\nPASS x\r\n".repeat(10)).await;
+        assert_eq!(answer.matches("-ERR [AUTH] ").count(), 3, "{answer}");
+        assert!(answer.ends_with("-ERR Too many failed logins.\r\n"), "{answer}");
+        let inside = [&b"USER alice\r\nPASS pw\r\n"[..], &[0xff; 20_000]].concat();
+        for junk in
+            [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00", &[0xff; 20_000], &b"x\r\n".repeat(50), &inside]
+        {
+            let answer = all_it_says(address, junk).await;
+            assert_eq!(answer.contains("+OK You are in"), junk == inside, "{answer}");
+        }
+        let answer = all_it_says(address, b"USER alice\r\nPASS pw\r\nQUIT\r\n").await;
+        assert!(answer.ends_with("+OK Goodbye from east.\r\n"), "the next one is served: {answer}");
+    });
+}
+
+#[test]
 fn more_connections_than_it_has_seats_for_are_closed() {
-    on_a_server(async |address, _| {
+    on_a_server(&Imap, async |address, _| {
         let mut greeted = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
             let mut stream = TcpStream::connect(address).await.unwrap();

@@ -1,4 +1,5 @@
-use super::super::letters;
+use super::super::super::letters;
+use super::super::super::speech::all_answers;
 use super::*;
 use proptest::prelude::*;
 
@@ -8,20 +9,7 @@ fn fresh() -> Mailbox {
 
 /// Feeds what a client says, as a driver does; the answer, and whether the conversation is over.
 fn talk(mailbox: &mut Mailbox, said: &[u8]) -> (String, bool) {
-    feed(mailbox, &mut BytesMut::from(said))
-}
-
-/// The same where something may be left for the next time.
-fn feed(mailbox: &mut Mailbox, input: &mut BytesMut) -> (String, bool) {
-    let mut out = BytesMut::new();
-    let over = loop {
-        match mailbox.step(input, &mut out) {
-            Ok(Step::NeedInput) => break false,
-            Ok(Step::Event(Turn::Answered)) => {}
-            Ok(Step::Event(Turn::Bye)) | Err(_) => break true,
-        }
-    };
-    (String::from_utf8_lossy(&out).into_owned(), over)
+    all_answers(mailbox, &mut BytesMut::from(said))
 }
 
 fn answer(said: &str) -> String {
@@ -122,9 +110,9 @@ fn idle_waits_for_done() {
     let mut mailbox = fresh();
     assert_eq!(talk(&mut mailbox, b"a IDLE\r\n").0, "+ Waiting; nothing ever arrives in this demo. Say DONE.\r\n");
     let mut input = BytesMut::from(&b"do"[..]);
-    assert_eq!(feed(&mut mailbox, &mut input).0, "");
+    assert_eq!(all_answers(&mut mailbox, &mut input).0, "");
     input.extend_from_slice(b"ne\r\nb NOOP\r\n");
-    assert_eq!(feed(&mut mailbox, &mut input).0, "a OK No longer idle.\r\nb OK Nothing new.\r\n");
+    assert_eq!(all_answers(&mut mailbox, &mut input).0, "a OK No longer idle.\r\nb OK Nothing new.\r\n");
     talk(&mut mailbox, b"c IDLE\r\n");
     assert_eq!(talk(&mut mailbox, b"d NOOP\r\n").0, "c BAD DONE was expected.\r\n");
 }

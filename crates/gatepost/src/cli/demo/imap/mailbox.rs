@@ -8,8 +8,9 @@
 //! Caps: those of [`CAPS`] while reading, [`super::fetch`]'s on lists; after [`Caps::bad_commands`] bad commands it hangs up.
 //! Sequence numbers and UIDs are the same, 1 to n: nothing is ever removed.
 
+use super::super::letters::{Letter, UID_VALIDITY};
+use super::super::speech::Turn;
 use super::fetch;
-use super::letters::Letter;
 use bytes::{Buf, BufMut, BytesMut};
 use std::sync::Arc;
 use wire::imap::Caps;
@@ -24,8 +25,6 @@ pub const CAPS: Caps = Caps { line: 8192, literal: 4096, literals: 8, bad_comman
 /// What is on offer behind the login.
 pub const CAPABILITY: &str = "IMAP4rev1 LITERAL+ ID IDLE UNSELECT";
 
-const UID_VALIDITY: u32 = 20_260_601;
-
 /// One client's view of the mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -35,15 +34,6 @@ pub struct Mailbox {
     selected: bool,
     border: Border,
     bad_commands: usize,
-}
-
-/// What a step did.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// A command was answered, or as much of it as can be for now.
-    Answered,
-    /// The client took its leave.
-    Bye,
 }
 
 #[derive(Debug)]

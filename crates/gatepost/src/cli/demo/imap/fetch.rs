@@ -4,7 +4,7 @@
 //! ([`ITEMS_MAX`], [`NAMES_MAX`]), so an answer is at most as many letters long as there are, times [`ITEMS_MAX`]. Nothing of the
 //! request is repeated but the names of header fields, which are atoms.
 
-use super::letters::Letter;
+use super::super::letters::Letter;
 use bytes::{BufMut, BytesMut};
 use wire::imap::text::{Cursor, Malformed, write_nstring};
 
