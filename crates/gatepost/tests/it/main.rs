@@ -14,6 +14,7 @@ mod clients;
 mod demo;
 mod dovecot_backend;
 mod dovecot_front;
+mod fields;
 mod gate;
 mod hops;
 mod hostile_clients;
