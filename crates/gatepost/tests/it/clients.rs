@@ -1,11 +1,12 @@
 //! Real mail clients through Gatepost against a real Dovecot.
 
-use crate::gate::{Gate, Want, everybody_at};
+use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use testkit::dovecot::{Backend, Options};
-use testkit::{Dir, real};
+use testkit::peer::Pop3Client;
+use testkit::{Dir, Protocol, real};
 
 /// How many messages the mirror has; `GATEPOST_TEST_MESSAGES` asks for another number.
 fn messages() -> usize {
@@ -13,11 +14,51 @@ fn messages() -> usize {
 }
 
 fn dovecot_and_gate() -> (Backend, Gate) {
+    dovecot_and_gate_for(Protocol::Imap)
+}
+
+fn dovecot_and_gate_for(protocol: Protocol) -> (Backend, Gate) {
     let dovecot = Backend::start(Options { trusted: "127.0.0.1".into(), ..Default::default() });
     let ca = dovecot.certificate().ca_file.display().to_string();
     let backend = format!("tls = \"starttls\"\ntls_ca = \"{ca}\"");
-    let gate = Gate::start(&Want { users: &everybody_at(dovecot.imap(), ""), backend: &backend, ..Default::default() });
+    let users = everybody_at(dovecot.addresses().of(protocol), "");
+    let gate = Gate::start(&Want { users: &users, backend: &backend, more: POP3_TOO, ..Default::default() });
     (dovecot, gate)
+}
+
+/// Message `n` of a mailbox of hundreds: ordinary ones, raw 8-bit ones and empty ones, but one of 5 MB in four hundred is
+/// enough.
+fn message(n: usize) -> Vec<u8> {
+    let large = n % 8 == 3;
+    testkit::dovecot::sample(7, if large && n % 400 >= 8 { n + 1 } else { n })
+}
+
+/// How often each content is there.
+fn counted(messages: impl Iterator<Item = Vec<u8>>) -> BTreeMap<Vec<u8>, usize> {
+    let mut all = BTreeMap::new();
+    for message in messages {
+        *all.entry(message).or_insert(0) += 1;
+    }
+    all
+}
+
+/// The files of a directory, by name.
+fn files(dir: &Path) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// With the line ends that messages have on the wire; the samples have no other CR and LF.
+fn with_crlf(message: &[u8]) -> Vec<u8> {
+    let mut all = Vec::with_capacity(message.len() + message.len() / 40);
+    for octet in message {
+        if *octet == b'\n' && all.last() != Some(&b'\r') {
+            all.push(b'\r');
+        }
+        all.push(*octet);
+    }
+    all
 }
 
 #[track_caller]
@@ -34,10 +75,7 @@ fn mbsync_mirrors_the_same_bytes() {
     let Some(_) = real::require("mbsync") else { return };
     let (dovecot, gate) = dovecot_and_gate();
     for n in 0..messages() {
-        // One message of 5 MB in four hundred is enough: ordinary ones, raw 8-bit ones and empty ones are the rest.
-        let message = testkit::dovecot::sample(7, n);
-        let message = if message.len() > 1 << 20 && n % 400 >= 8 { testkit::dovecot::sample(7, n + 1) } else { message };
-        dovecot.add_message("alice", "INBOX", &message);
+        dovecot.add_message("alice", "INBOX", &message(n));
     }
     let direct = mirror("direct", dovecot.imap().port(), &dovecot.certificate().ca_file);
     let through = mirror("through", gate.imap().port(), &gate.gatepost.dir().join("gate-ca.pem"));
@@ -59,13 +97,8 @@ fn mirror(name: &str, port: u16, ca: &Path) -> BTreeMap<Vec<u8>, usize> {
         ),
     );
     run("mbsync", &["-c", &config.display().to_string(), "-q", "c"]);
-    let mut all = BTreeMap::new();
-    for folder in ["new", "cur"] {
-        for entry in std::fs::read_dir(dir.join(format!("{name}/mail/INBOX/{folder}"))).unwrap() {
-            *all.entry(without_tuid(std::fs::read(entry.unwrap().path()).unwrap())).or_insert(0) += 1;
-        }
-    }
-    all
+    let folders = ["new", "cur"].map(|folder| files(&dir.join(format!("{name}/mail/INBOX/{folder}"))));
+    counted(folders.into_iter().flatten().map(without_tuid))
 }
 
 /// mbsync puts a random field of its own into what it stores.
@@ -93,6 +126,175 @@ fn curl_fetches_a_message() {
         let got = run("curl", &arguments);
         assert_eq!(got.as_bytes(), message, "{url}");
     }
+}
+
+/// How many messages POP3 clients fetch.
+const POP3_MESSAGES: usize = 500;
+
+#[test]
+fn mpop_fetches_the_same_bytes() {
+    let Some(_) = real::require("dovecot") else { return };
+    let Some(_) = real::require("mpop") else { return };
+    let (dovecot, gate) = dovecot_and_gate_for(Protocol::Pop3);
+    let mailbox = counted((0..POP3_MESSAGES).map(message));
+    for n in 0..POP3_MESSAGES {
+        dovecot.add_message("alice", "INBOX", &message(n));
+    }
+    let ca = gate.gatepost.dir().join("gate-ca.pem");
+    for (starttls, port) in [("on", gate.at(Protocol::Pop3).port()), ("off", gate.tls_at(Protocol::Pop3).port())] {
+        // As a mail client comes, and without what it may leave out.
+        for (pipelining, auth) in [("on", "user"), ("off", "plain")] {
+            let dir = Dir::new();
+            for folder in ["mail", "mail/tmp", "mail/new", "mail/cur"] {
+                dir.create(folder);
+            }
+            let (path, ca) = (dir.path().display(), ca.display());
+            let config = format!(
+                "account a\nhost localhost\nport {port}\nauth {auth}\nuser alice\npasswordeval \"printf alice-secret\"\n\
+                 tls on\ntls_starttls {starttls}\ntls_trust_file {ca}\npipelining {pipelining}\n\
+                 delivery maildir {path}/mail\nuidls_file {path}/uidls\nkeep on\nreceived_header off\n"
+            );
+            let file = dir.write("mpoprc", config);
+            std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            run("mpop", &["-q", "-C", &file.display().to_string(), "a"]);
+            // It stores line ends as they are on its own system.
+            let got = counted(files(&dir.join("mail/new")).iter().map(|message| with_crlf(message)));
+            assert!(got == mailbox, "starttls {starttls}: {} different messages", got.len());
+        }
+    }
+    // Two ways of TLS, two ways of signing in.
+    let logins = gate.gatepost.log().wait_for_count(" info login ", 4);
+    assert!(logins.iter().all(|line| line.contains("protocol=pop3") && !line.contains(" tls=none")), "{logins:#?}");
+}
+
+#[test]
+fn python_poplib_fetches_the_same_bytes() {
+    let Some(_) = real::require("dovecot") else { return };
+    let Some(_) = real::require("python3") else { return };
+    let (dovecot, gate) = dovecot_and_gate_for(Protocol::Pop3);
+    for n in 0..POP3_MESSAGES {
+        dovecot.add_message("alice", "INBOX", &message(n));
+    }
+    let script = r#"
+import poplib, ssl, sys
+open_port, tls_port, ca, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+poplib._MAXLINE = 100000  # one message has a longer line than it takes by default
+context = ssl.create_default_context(cafile=ca)
+
+# In clear from loopback.
+m = poplib.POP3('localhost', open_port, timeout=60)
+assert m.capa()['SASL'] == ['PLAIN', 'LOGIN'] and 'STLS' in m.capa(), m.capa()
+m.user('alice')
+m.pass_('alice-secret')
+assert m.stat()[0] == 500
+m.quit()
+
+# STLS, and everything fetched.
+m = poplib.POP3('localhost', open_port, timeout=60)
+m.stls(context)
+assert 'STLS' not in m.capa(), m.capa()
+try:
+    m.user('alice')
+    m.pass_('wrong')
+    sys.exit('the wrong password was taken')
+except poplib.error_proto as refused:
+    assert b'[AUTH]' in refused.args[0], refused
+m.user('alice')
+m.pass_('alice-secret')
+assert 'UIDL' in m.capa()
+uids = [line.split()[1] for line in m.uidl()[1]]
+assert len(set(uids)) == 500, len(set(uids))
+for n in range(1, 501):
+    with open('%s/%04d' % (out, n), 'wb') as f:
+        for line in m.retr(n)[1]:
+            f.write(line + b'\r\n')
+m.quit()
+
+# TLS from the first byte: the same mailbox.
+m = poplib.POP3_SSL('localhost', tls_port, context=context, timeout=60)
+m.user('alice')
+m.pass_('alice-secret')
+assert [line.split()[1] for line in m.uidl()[1]] == uids
+head = m.top(7, 0)[1]
+assert b'Subject: message 6 of series 7' in head and head[-1] == b'', head
+m.quit()
+"#;
+    let dir = Dir::new();
+    let (file, got) = (dir.write("client.py", script), dir.create("got"));
+    let (open, tls) = (gate.at(Protocol::Pop3).port().to_string(), gate.tls_at(Protocol::Pop3).port().to_string());
+    let ca = gate.gatepost.dir().join("gate-ca.pem");
+    let arguments = [file.as_path(), Path::new(&open), Path::new(&tls), &ca, &got].map(|path| path.display().to_string());
+    run("python3", &arguments.each_ref().map(String::as_str));
+    let got = files(&got);
+    assert_eq!(got.len(), POP3_MESSAGES);
+    for (n, got) in got.into_iter().enumerate() {
+        let put = message(n);
+        assert!(got == put, "message {n} has {} octets on the way and {} in the mailbox", got.len(), put.len());
+    }
+}
+
+#[test]
+fn curl_fetches_a_message_by_pop3() {
+    let Some(_) = real::require("dovecot") else { return };
+    let Some(_) = real::require("curl") else { return };
+    let (dovecot, gate) = dovecot_and_gate_for(Protocol::Pop3);
+    let message = b"Subject: for curl\r\n\r\n.dots\r\n..\r\nHello, caf\xc3\xa9.\r\n";
+    dovecot.add_message("alice", "INBOX", message);
+    let ca = gate.gatepost.dir().join("gate-ca.pem").display().to_string();
+    let open = format!("pop3://localhost:{}/1", gate.at(Protocol::Pop3).port());
+    let tls = format!("pop3s://localhost:{}/1", gate.tls_at(Protocol::Pop3).port());
+    for (url, more) in [
+        (&open, &[][..]),
+        (&open, &["--ssl-reqd"]),
+        (&tls, &[]),
+        (&tls, &["--login-options", "AUTH=LOGIN"]),
+        (&tls, &["--login-options", "AUTH=PLAIN", "--sasl-ir"]),
+    ] {
+        let mut arguments = vec!["-sS", "--max-time", "20", "--cacert", &ca, "-u", "alice:alice-secret", url];
+        arguments.extend_from_slice(more);
+        let got = run("curl", &arguments);
+        assert_eq!(got.as_bytes(), message, "{url} {more:?}");
+    }
+    let logins = gate.gatepost.log().wait_for_count(" info login ", 5);
+    let said = |mechanism: &str| logins.iter().filter(|line| line.contains(&format!("mechanism={mechanism} "))).count();
+    assert!(said("LOGIN") >= 1 && said("PLAIN") >= 1, "{logins:#?}");
+}
+
+#[test]
+fn a_pop3_session_in_one_packet() {
+    let Some(_) = real::require("dovecot") else { return };
+    let (dovecot, gate) = dovecot_and_gate_for(Protocol::Pop3);
+    let mail = b"Subject: one\r\n\r\n.1\r\n";
+    dovecot.add_message("alice", "INBOX", mail);
+    // Dovecot ends a session of TLS at once when the client ends its half.
+    let clear = Gate::start(&Want { users: &everybody_at(dovecot.pop3(), ""), more: POP3_TOO, ..Default::default() });
+    for leg in ["clear", "stls", "tls", "half-closed"] {
+        let mut client = match leg {
+            "half-closed" => Pop3Client::connect(clear.at(Protocol::Pop3)),
+            "tls" => Pop3Client::connect_tls(gate.tls_at(Protocol::Pop3), &gate.tls, "localhost"),
+            _ => Pop3Client::connect(gate.at(Protocol::Pop3)),
+        };
+        client.greeting();
+        if leg == "stls" {
+            client.stls(&gate.tls, "localhost");
+        }
+        client.send("USER alice\r\nPASS alice-secret\r\nSTAT\r\nRETR 1\r\nQUIT\r\n");
+        if leg == "half-closed" {
+            client.half_close();
+        }
+        assert!(client.outcome().ok && client.outcome().ok, "{leg}\n{}", gate.gatepost.log().tail());
+        assert_eq!(client.outcome().text, format!("1 {}", mail.len()), "{leg}");
+        assert!(client.outcome().ok);
+        assert_eq!(client.rest_of_multi_line(), mail, "{leg}");
+        assert!(client.outcome().ok);
+        client.expect_end();
+    }
+    // A wrong password in front: what stands behind it was meant for a session that there is not.
+    let mut client = Pop3Client::greeted(gate.at(Protocol::Pop3));
+    client.send("USER alice\r\nPASS wrong\r\nSTAT\r\nUSER alice\r\nPASS alice-secret\r\nSTAT\r\nQUIT\r\n");
+    let answers: Vec<bool> = (0..7).map(|_| client.outcome().ok).collect();
+    assert_eq!(answers, [true, false, false, true, true, true, true]);
+    client.expect_end();
 }
 
 #[test]
@@ -163,6 +365,24 @@ fn openssl_s_client() {
 }
 
 #[test]
+fn openssl_s_client_by_pop3() {
+    let Some(_) = real::require("dovecot") else { return };
+    let Some(_) = real::require("openssl") else { return };
+    let (dovecot, gate) = dovecot_and_gate_for(Protocol::Pop3);
+    dovecot.add_message("alice", "INBOX", b"Subject: one\r\n\r\n1\r\n");
+    let ca = gate.gatepost.dir().join("gate-ca.pem").display().to_string();
+    let (open, tls) = (gate.at(Protocol::Pop3).port(), gate.tls_at(Protocol::Pop3).port());
+    for (port, more) in [(open, &["-starttls", "pop3"][..]), (tls, &["-alpn", "pop3"])] {
+        let script = format!(
+            "printf 'USER alice\\r\\nPASS alice-secret\\r\\nLIST 1\\r\\nQUIT\\r\\n' | timeout 20 openssl s_client -quiet -verify_return_error -servername localhost -verify_hostname localhost -CAfile {ca} -connect localhost:{port} {} 2>&1",
+            more.join(" ")
+        );
+        let out = run("sh", &["-c", &script]);
+        assert!(out.contains("+OK Logged in.") && out.contains("+OK 1 19") && out.contains("+OK Logging out"), "{out}");
+    }
+}
+
+#[test]
 fn capabilities_are_true_before_and_after_login() {
     let Some(_) = real::require("dovecot") else { return };
     let (_dovecot, gate) = dovecot_and_gate();
@@ -182,4 +402,21 @@ fn capabilities_are_true_before_and_after_login() {
     let mut silent = gate.tls_client();
     let reply = silent.login("alice", "alice-secret");
     assert!(reply.text.starts_with("[CAPABILITY ") && reply.text.contains("CONDSTORE"), "{reply:?}");
+}
+
+/// The server closes first behind QUIT and LOGOUT, as it does when it dies.
+#[test]
+fn a_logout_is_not_taken_for_a_death() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot = Backend::start(Options::default());
+    for protocol in Protocol::ALL {
+        let users = everybody_at(dovecot.addresses().of(protocol), "");
+        let backend = "disconnect_spread = \"10m\"";
+        let gate = Gate::start(&Want { users: &users, backend, more: POP3_TOO, ..Default::default() });
+        for _ in 0..4 {
+            let mut client = gate.any_client(protocol);
+            assert!(client.login("alice", "alice-secret").ok);
+            client.logout();
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! A real Dovecot 2.3 behind Gatepost: who does it believe is calling?
 
-use crate::gate::{Gate, Want};
-use std::net::IpAddr;
-use testkit::dovecot::{Backend, Options};
-use testkit::peer::Client;
-use testkit::real;
+use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
+use std::net::{IpAddr, SocketAddr};
+use testkit::dovecot::{Backend, Options, Proxy, ProxyOptions};
+use testkit::peer::{AnyClient, Client, Pop3Client};
+use testkit::{Protocol, real};
 
 /// Where the client of these tests stands.
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 42));
@@ -85,41 +85,46 @@ fn the_true_client_is_in_its_log() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot =
         Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
-    for (n, case) in CASES.iter().enumerate() {
-        let ca = dovecot.certificate().ca_file.display().to_string();
-        let backend = case.backend.replace("CA", &ca);
-        let tls_port = case.fields.contains(", ssl") || case.backend.contains("implicit");
-        let port = if tls_port { dovecot.imaps_port() } else { dovecot.imap_port() };
-        let password = if case.checked { r#"password = "{PLAIN}mine""# } else { r#"nopassword = "y""# };
-        let users = format!(
-            "[[users]]\ndriver = \"static\"\nfields = {{ proxy = \"y\", {password}, host = \"127.0.0.1\", port = \"{port}\", forward_team = \"t{n}\"{} }}\n",
-            case.fields
-        );
-        let gate = Gate::start(&Want { users: &users, backend: &backend, ..Default::default() });
-        let mut client = Client::connect_from(CLIENT, gate.imap());
-        client.greeting();
-        client.starttls(&gate.tls, "localhost");
-        let reply = client.login("Alice", if case.checked { "mine" } else { "alice-secret" });
-        assert!(reply.is_ok(), "{}: {reply:?}\n{}", case.name, gate.gatepost.log().tail());
-        let line = dovecot.login_line(n + 1);
-        let port = client.local_addr().port();
-        for piece in case.log.iter().copied().chain([
-            &*format!("rip=127.0.0.42, rport={port}"),
-            "real_rip=127.0.0.1",
-            &*format!("forward_team=<t{n}>"),
-        ]) {
-            assert!(line.contains(piece), "{}: no {piece:?} in: {line}", case.name);
+    for protocol in Protocol::ALL {
+        for (n, case) in CASES.iter().enumerate() {
+            let what = format!("{}, {}", protocol.name(), case.name);
+            let ca = dovecot.certificate().ca_file.display().to_string();
+            let backend = case.backend.replace("CA", &ca);
+            let from_first_byte = case.fields.contains(", ssl") || case.backend.contains("implicit");
+            let addresses = dovecot.addresses();
+            let to = if from_first_byte { addresses.implicit(protocol) } else { addresses.of(protocol) };
+            let port = to.port();
+            let password = if case.checked { r#"password = "{PLAIN}mine""# } else { r#"nopassword = "y""# };
+            let users = format!(
+                "[[users]]\ndriver = \"static\"\nfields = {{ proxy = \"y\", {password}, host = \"127.0.0.1\", port = \"{port}\", forward_team = \"t{n}\"{} }}\n",
+                case.fields
+            );
+            let gate = Gate::start(&Want { users: &users, backend: &backend, more: POP3_TOO, ..Default::default() });
+            let mut client = AnyClient::connect_from(protocol, CLIENT, gate.at(protocol));
+            client.greeting();
+            client.starttls(&gate.tls, "localhost");
+            let reply = client.login("Alice", if case.checked { "mine" } else { "alice-secret" });
+            assert!(reply.ok, "{what}: {reply:?}\n{}", gate.gatepost.log().tail());
+            let line = dovecot.login_line_of(protocol, n + 1);
+            let port = client.local_addr().port();
+            for piece in case.log.iter().copied().chain([
+                &*format!("rip=127.0.0.42, rport={port}"),
+                "real_rip=127.0.0.1",
+                &*format!("forward_team=<t{n}>"),
+            ]) {
+                assert!(line.contains(piece), "{what}: no {piece:?} in: {line}");
+            }
+            assert_eq!(line.contains(", TLS"), case.secured, "{what}: {line}");
+            // The same session id on both sides.
+            let ours = gate.gatepost.wait_for(" info login ");
+            let session = ours.rsplit_once("session=").unwrap().1;
+            assert!(line.contains(&format!("session=<{session}>")), "{what}: {ours}\n{line}");
+            assert!(ours.contains("identity=told"), "{ours}");
+            assert!(client.noop().ok, "{what}");
+            client.logout();
+            gate.gatepost.wait_for(" info end ");
+            gate.gatepost.stop();
         }
-        assert_eq!(line.contains(", TLS"), case.secured, "{}: {line}", case.name);
-        // The same session id on both sides.
-        let ours = gate.gatepost.wait_for(" info login ");
-        let session = ours.rsplit_once("session=").unwrap().1;
-        assert!(line.contains(&format!("session=<{session}>")), "{}: {ours}\n{line}", case.name);
-        assert!(ours.contains("identity=told"), "{ours}");
-        client.ok("SELECT INBOX");
-        client.logout();
-        gate.gatepost.wait_for(" info end ");
-        gate.gatepost.stop();
     }
 }
 
@@ -128,7 +133,7 @@ fn a_stranger_cannot_say_who_it_is() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot =
         Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
-    let users = crate::gate::everybody_at(dovecot.imap(), "");
+    let users = everybody_at(dovecot.imap(), "");
     // Another address than the client's is trusted.
     let gate = Gate::start(&Want { users: &users, trust: r#"networks = ["127.0.0.99"]"#, ..Default::default() });
     let mut client = Client::connect_from(CLIENT, gate.imap());
@@ -157,10 +162,109 @@ fn a_stranger_cannot_say_who_it_is() {
 }
 
 #[test]
+fn a_stranger_cannot_say_who_it_is_by_pop3() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot =
+        Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
+    let users = everybody_at(dovecot.pop3(), "");
+    let trust = r#"networks = ["127.0.0.99"]"#;
+    let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+    let to = gate.at(Protocol::Pop3);
+    // FORWARD says team=root.
+    let said = "XCLIENT ADDR=192.0.2.66 PORT=66 SESSION=evil TTL=4 FORWARD=dGVhbT1yb290";
+    let mut stranger = Pop3Client::connect_from(CLIENT, to);
+    let greeting = stranger.greeting();
+    assert!(!greeting.contains("XCLIENT"), "{greeting}");
+    for command in [said, "XOIP 192.0.2.66"] {
+        // Older proxies give up at -ERR.
+        let reply = stranger.ok(command);
+        assert!(reply.contains("ignoring"), "{command}: {reply}");
+    }
+    assert!(stranger.login("alice", "alice-secret").ok);
+    let line = dovecot.login_line_of(Protocol::Pop3, 1);
+    let port = stranger.local_addr().port();
+    assert!(line.contains(&format!("rip=127.0.0.42, rport={port}")), "{line}");
+    assert!(line.contains("forward_team=<>"), "{line}");
+    assert!(!line.contains("evil"), "{line}");
+    assert!(!gate.gatepost.log().tail().contains("192.0.2.66"));
+
+    let trusted = |introduction: &str| {
+        let mut webmail = Pop3Client::connect_from("127.0.0.99".parse().unwrap(), to);
+        let greeting = webmail.greeting();
+        assert!(greeting.starts_with("+OK [XCLIENT]"), "{greeting}");
+        assert_eq!(webmail.ok(introduction), "Updated");
+        assert!(webmail.login("alice", "alice-secret").ok, "{introduction}\n{}", gate.gatepost.log().tail());
+        webmail
+    };
+    let _webmail = trusted(said);
+    let line = dovecot.login_line_of(Protocol::Pop3, 2);
+    for piece in ["rip=192.0.2.66, rport=66", "session=<evil>", "forward_team=<root>", "real_rip=127.0.0.1"] {
+        assert!(line.contains(piece), "no {piece:?} in {line}");
+    }
+    let ours = gate.gatepost.log().wait_for_count(" info login ", 2);
+    assert!(ours[1].contains("client=192.0.2.66:66") && ours[1].contains("via=127.0.0.99:"), "{}", ours[1]);
+
+    // The older command knows the address alone.
+    let _webmail = trusted("XOIP 192.0.2.67");
+    let line = dovecot.login_line_of(Protocol::Pop3, 3);
+    assert!(line.contains("rip=192.0.2.67,") && line.contains("real_rip=127.0.0.1"), "{line}");
+}
+
+/// A Dovecot proxy behind us is one that counts: it refuses a login with one hop left or less.
+#[test]
+fn the_hops_that_are_left_are_told() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot = Backend::start(Options::default());
+    let options = ProxyOptions { pop3: Some(dovecot.pop3()), trusted: "127.0.0.1".into(), ..ProxyOptions::to(dovecot.imap()) };
+    let proxy = Proxy::start(options);
+    for protocol in Protocol::ALL {
+        let users = everybody_at(proxy.addresses().of(protocol), "");
+        let trust = r#"networks = ["127.0.0.99"]"#;
+        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        for (hops, arrives) in [(4, true), (3, true), (2, false), (1, false)] {
+            let mut client = AnyClient::connect_from(protocol, "127.0.0.99".parse().unwrap(), gate.at(protocol));
+            client.greeting();
+            let who = SocketAddr::from(([192, 0, 2, 66], 66));
+            assert!(client.introduce(who, &format!("{}{hops}", protocol.name()), hops).ok);
+            let reply = client.login("alice", "alice-secret");
+            assert_eq!(reply.ok, arrives, "{} with {hops} hops: {reply:?}\n{}", protocol.name(), gate.gatepost.log().tail());
+            if !arrives {
+                // Ours says that trying again is of no use; what the proxy behind us says without a code is trouble.
+                let code = match protocol {
+                    Protocol::Imap => "[UNAVAILABLE]",
+                    Protocol::Pop3 if hops == 1 => "[SYS/PERM]",
+                    Protocol::Pop3 => "[SYS/TEMP]",
+                };
+                assert!(reply.text.starts_with(code), "{} with {hops} hops: {reply:?}", protocol.name());
+            }
+        }
+        // The last one ends with us, and the one before with the proxy behind us.
+        let refused = gate.gatepost.log().wait_for_count(" refused ", 2);
+        assert!(refused[0].contains("reason=backend-"), "{}", refused[0]);
+        proxy.log().wait_for_all(&[
+            &format!("{}-login: ", protocol.name()),
+            "TTL reached zero",
+            &format!("session=<{}2>", protocol.name()),
+        ]);
+        assert!(refused[1].contains("reason=loop"), "{}", refused[1]);
+    }
+}
+
+#[test]
 fn refusals_of_a_real_backend_are_masked_and_the_way_back_is_open() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options { trusted: "127.0.0.1".into(), max_userip_connections: 1, ..Default::default() });
-    let users = crate::gate::everybody_at(dovecot.imap(), "");
+    let users = everybody_at(dovecot.pop3(), "");
+    let gate = Gate::start(&Want { users: &users, more: POP3_TOO, ..Default::default() });
+    let mut client = Pop3Client::greeted(gate.at(Protocol::Pop3));
+    for user in ["alice", "nobody"] {
+        let reply = client.login(user, "wrong");
+        assert_eq!((reply.ok, &*reply.text), (false, "[AUTH] Authentication failed."), "{user}");
+    }
+    assert!(client.login("alice", "alice-secret").ok, "the connection is back in Gatepost's own state");
+    assert!(!gate.gatepost.log().tail().contains("wrong"), "no password in the journal");
+
+    let users = everybody_at(dovecot.imap(), "");
     let gate = Gate::start(&Want { users: &users, ..Default::default() });
     let mut client = gate.client();
     client.no("LOGIN alice wrong", "[AUTHENTICATIONFAILED] Authentication failed.");

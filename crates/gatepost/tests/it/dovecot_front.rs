@@ -1,9 +1,28 @@
 //! A real Dovecot 2.3 proxy in front of Gatepost: what it says of the client is believed, logged and told on.
 
-use crate::gate::{Gate, Want, everybody_at};
+use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
+use std::net::IpAddr;
 use testkit::dovecot::{Backend, Leg, Options, Proxy, ProxyOptions};
-use testkit::peer::Client;
-use testkit::real;
+use testkit::peer::{AnyClient, FakeBackend};
+use testkit::{Protocol, real};
+
+/// Where the client of these tests stands.
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 42));
+
+const LEGS: [Leg; 3] = [Leg::Clear, Leg::StartTls, Leg::Tls];
+
+/// A proxy to this Gatepost.
+fn proxy_to(gate: &Gate, protocol: Protocol, leg: Leg) -> Proxy {
+    let to = if leg == Leg::Tls { gate.tls_at(protocol) } else { gate.at(protocol) };
+    Proxy::start(ProxyOptions { leg, forward: vec![("team".into(), "blue".into())], ..ProxyOptions::to(to) })
+}
+
+/// A client of that proxy that has read its greeting.
+fn client_of(proxy: &Proxy, protocol: Protocol) -> AnyClient {
+    let mut client = AnyClient::connect_from(protocol, CLIENT, proxy.addresses().of(protocol));
+    client.greeting();
+    client
+}
 
 #[test]
 fn its_clients_are_logged_and_told_on() {
@@ -11,35 +30,58 @@ fn its_clients_are_logged_and_told_on() {
     let options =
         Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into(), "local".into()], ..Default::default() };
     let dovecot = Backend::start(options);
-    for (n, leg) in [Leg::Clear, Leg::StartTls, Leg::Tls].into_iter().enumerate() {
+    for (protocol, n, leg) in
+        Protocol::ALL.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg)))
+    {
+        let what = format!("{}, {leg:?}", protocol.name());
         // A received field is at hand in the query, and goes on besides one of our own.
-        let users = everybody_at(dovecot.imap(), r#", forward_local = "%{passdb:forward_team}+%u""#);
-        let gate = Gate::start(&Want { users: &users, trust: r#"networks = ["127.0.0.1"]"#, ..Default::default() });
-        let to = if leg == Leg::Tls { gate.imaps() } else { gate.imap() };
-        let proxy = Proxy::start(ProxyOptions { leg, forward: vec![("team".into(), "blue".into())], ..ProxyOptions::to(to) });
-        let mut client = Client::connect_from("127.0.0.42".parse().unwrap(), proxy.imap());
-        client.greeting();
+        let users = everybody_at(dovecot.addresses().of(protocol), r#", forward_local = "%{passdb:forward_team}+%u""#);
+        let trust = r#"networks = ["127.0.0.1"]"#;
+        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        let proxy = proxy_to(&gate, protocol, leg);
+        let mut client = client_of(&proxy, protocol);
         let reply = client.login("alice", "alice-secret");
-        assert!(reply.is_ok(), "{leg:?}: {reply:?}\n{}\n{}", proxy.log().tail(), gate.gatepost.log().tail());
+        assert!(reply.ok, "{what}: {reply:?}\n{}\n{}", proxy.log().tail(), gate.gatepost.log().tail());
         let port = client.local_addr().port();
 
         let ours = gate.gatepost.wait_for(" info login ");
-        assert!(ours.contains(&format!("client=127.0.0.42:{port} ")), "{leg:?}: {ours}");
-        assert!(ours.contains("via=127.0.0.1:"), "{leg:?}: {ours}");
+        assert!(ours.contains(&format!("client=127.0.0.42:{port} ")), "{what}: {ours}");
+        assert!(ours.contains("via=127.0.0.1:"), "{what}: {ours}");
         let session = ours.rsplit_once("session=").unwrap().1.trim_matches('"');
         proxy.log().wait_for(&format!("session=<{session}>"));
 
-        let theirs = dovecot.login_line(n + 1);
+        let theirs = dovecot.login_line_of(protocol, n + 1);
         for piece in [
             &*format!("rip=127.0.0.42, rport={port}"),
             &format!("session=<{session}>"),
             "forward_team=<blue>",
             "forward_local=<blue+alice>",
         ] {
-            assert!(theirs.contains(piece), "{leg:?}: no {piece:?} in {theirs}");
+            assert!(theirs.contains(piece), "{what}: no {piece:?} in {theirs}");
         }
-        client.ok("SELECT INBOX");
+        assert!(client.noop().ok, "{what}");
         client.logout();
+    }
+}
+
+#[test]
+fn its_hops_are_counted_on() {
+    let Some(_) = real::require("dovecot") else { return };
+    for protocol in Protocol::ALL {
+        let backend = FakeBackend::start(testkit::peer::Backend::of(protocol));
+        let users = everybody_at(backend.addr(), "");
+        let trust = r#"networks = ["127.0.0.1"]"#;
+        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        for (n, leg) in LEGS.into_iter().enumerate() {
+            let proxy = proxy_to(&gate, protocol, leg);
+            let mut client = client_of(&proxy, protocol);
+            assert!(client.login("alice", "x").ok, "{}\n{}", proxy.log().tail(), gate.gatepost.log().tail());
+            // Five to begin with, spent by the proxy and by us.
+            let hops = if protocol == Protocol::Imap { r#""x-proxy-ttl" "3""# } else { " TTL=3" };
+            let logins = backend.wait_for_logins(n + 1);
+            let said = logins[n].introductions();
+            assert!(said.len() == 1 && said[0].contains(hops), "{}, {leg:?}: {said:?}", protocol.name());
+        }
     }
 }
 
@@ -47,13 +89,14 @@ fn its_clients_are_logged_and_told_on() {
 fn identity_said_in_clear_can_be_dropped() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options { trusted: "127.0.0.1".into(), ..Default::default() });
-    let users = everybody_at(dovecot.imap(), "");
     let trust = "networks = [\"127.0.0.1\"]\nidentity_before_tls = \"drop\"";
-    let gate = Gate::start(&Want { users: &users, trust, ..Default::default() });
-    let proxy = Proxy::start(ProxyOptions { leg: Leg::StartTls, ..ProxyOptions::to(gate.imap()) });
-    let mut client = Client::connect_from("127.0.0.42".parse().unwrap(), proxy.imap());
-    client.greeting();
-    assert!(client.login("alice", "alice-secret").is_ok());
-    let line = dovecot.login_line(1);
-    assert!(line.contains("rip=127.0.0.1,"), "the proxy itself is the client: {line}");
+    // By POP3 it is said behind STLS, and so is not in question.
+    for (protocol, client_ip) in [(Protocol::Imap, "127.0.0.1"), (Protocol::Pop3, "127.0.0.42")] {
+        let users = everybody_at(dovecot.addresses().of(protocol), "");
+        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        let proxy = proxy_to(&gate, protocol, Leg::StartTls);
+        assert!(client_of(&proxy, protocol).login("alice", "alice-secret").ok);
+        let line = dovecot.login_line_of(protocol, 1);
+        assert!(line.contains(&format!("rip={client_ip},")), "{}: {line}", protocol.name());
+    }
 }

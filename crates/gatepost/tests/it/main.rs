@@ -21,5 +21,6 @@ mod hostile_clients;
 mod identity;
 mod life;
 mod misbehave;
+mod moving;
 mod privileges;
 mod seeds;
