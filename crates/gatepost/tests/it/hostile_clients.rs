@@ -1,14 +1,25 @@
 //! Clients that do not behave, and the limits that meet them.
 
-use crate::gate::{Gate, Want, echo_backend, everybody_at};
+use crate::gate::{Gate, POP3_TOO, Want, echo_backend, everybody_at};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-use testkit::peer::Client;
+use testkit::Protocol;
+use testkit::peer::{AnyClient, Backend, Client, FakeBackend};
 use testkit::wait::PATIENCE;
+
+use Protocol::{Imap, Pop3};
 
 fn gate_with(limits: &str) -> (Gate, testkit::peer::FakeServer) {
     let backend = echo_backend();
     let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), limits, ..Default::default() });
+    (gate, backend)
+}
+
+/// For clients of one protocol.
+fn gate_for(protocol: Protocol, limits: &str, trust: &str) -> (Gate, FakeBackend) {
+    let backend = FakeBackend::start(Backend::of(protocol));
+    let users = everybody_at(backend.addr(), "");
+    let gate = Gate::start(&Want { users: &users, limits, trust, more: POP3_TOO, ..Default::default() });
     (gate, backend)
 }
 
@@ -18,55 +29,166 @@ fn from(n: u8) -> IpAddr {
 
 #[test]
 fn what_is_sent_behind_the_login_arrives_once_and_in_order() {
-    let (gate, backend) = gate_with("");
-    for tls in [false, true] {
-        let mut client = if tls { gate.tls_client() } else { gate.client() };
-        client.send("a LOGIN alice x\r\nb NOOP 1\r\nc NOOP 2\r\nd LOGOUT\r\n");
-        let all = String::from_utf8(client.read_to_end()).unwrap();
-        let expected = ["a OK", "* ECHO NOOP 1", "b OK", "* ECHO NOOP 2", "c OK", "* BYE", "d OK"];
-        let lines: Vec<&str> = all.lines().collect();
-        assert_eq!(lines.len(), expected.len(), "{all}");
-        for (line, start) in lines.iter().zip(expected) {
-            assert!(line.starts_with(start), "{all}");
+    for (protocol, sent, expected) in [
+        (
+            Imap,
+            "a LOGIN alice x\r\nb NOOP 1\r\nc NOOP 2\r\nd LOGOUT\r\n",
+            &["a OK", "* ECHO NOOP 1", "b OK", "* ECHO NOOP 2", "c OK", "* BYE", "d OK"][..],
+        ),
+        (
+            Pop3,
+            "USER alice\r\nPASS x\r\nNOOP 1\r\nNOOP 2\r\nQUIT\r\n",
+            &["+OK", "+OK Logged in.", "+OK ECHO NOOP 1", "+OK ECHO NOOP 2", "+OK Bye."],
+        ),
+    ] {
+        let (gate, _backend) = gate_for(protocol, "", "");
+        for tls in [false, true] {
+            let mut client = if tls { gate.any_tls_client(protocol) } else { gate.any_client(protocol) };
+            client.send(sent);
+            let all = String::from_utf8(client.read_to_end()).unwrap();
+            let lines: Vec<&str> = all.lines().collect();
+            assert_eq!(lines.len(), expected.len(), "{all}");
+            for (line, start) in lines.iter().zip(expected) {
+                assert!(line.starts_with(start), "{all}");
+            }
         }
     }
-    drop(backend);
 }
 
 #[test]
 fn one_byte_at_a_time() {
-    let (gate, _backend) = gate_with("");
-    let mut client = gate.client();
-    client.trickle("a AUTHENTICATE PLAIN AGFsaWNlAHg=\r\nb NOOP\r\n", Duration::from_millis(1));
-    client.expect_line("a OK");
-    client.expect_line("* ECHO NOOP");
-}
-
-#[test]
-fn bytes_behind_starttls_end_it() {
-    let (gate, backend) = gate_with("");
-    let mut client = gate.client();
-    client.send("a STARTTLS\r\nb LOGIN alice x\r\n");
-    client.expect_line("a OK");
-    client.expect_end();
-    gate.gatepost.wait_for("reason=starttls-injection");
-    assert_eq!(backend.connections(), 0);
+    for (protocol, sent, answer, echo) in [
+        (Imap, "a AUTHENTICATE PLAIN AGFsaWNlAHg=\r\nb NOOP\r\n", "a OK", "* ECHO NOOP"),
+        (Pop3, "AUTH PLAIN AGFsaWNlAHg=\r\nNOOP\r\n", "+OK Logged in.", "+OK ECHO NOOP"),
+    ] {
+        let (gate, _backend) = gate_for(protocol, "", "");
+        let mut client = gate.any_client(protocol);
+        client.trickle(sent, Duration::from_millis(1));
+        client.expect_line(answer);
+        client.expect_line(echo);
+        assert!(gate.gatepost.wait_for(" info login ").contains("user=alice"));
+    }
 }
 
 #[test]
 fn the_time_for_signing_in_is_bounded() {
-    let (gate, _backend) = gate_with("login_timeout = \"1s\"\ncommands = 100000");
-    let (mut silent, mut busy) = (gate.client(), gate.client());
-    // Bytes do not buy time: if they did, this would go on until the guard ends it.
-    let guard = Instant::now() + PATIENCE;
-    while busy.try_send("a NOOP\r\n").is_ok() && busy.read_line().is_some_and(|line| line.starts_with("a OK")) {
-        assert!(Instant::now() < guard, "still served; {}", gate.gatepost.log().tail());
-        // So that the limit of commands is out of reach in the time there is.
-        std::thread::sleep(Duration::from_millis(1));
+    for (protocol, command, ok, goodbye) in
+        [(Imap, "a NOOP\r\n", "a OK", "* BYE"), (Pop3, "NOOP\r\n", "+OK", "-ERR Too much time")]
+    {
+        let (gate, _backend) = gate_for(protocol, "login_timeout = \"1s\"\ncommands = 100000", "");
+        let (mut silent, mut busy, mut half) = (gate.any_client(protocol), gate.any_client(protocol), gate.any_client(protocol));
+        half.send(command.trim_end());
+        // Bytes do not buy time: if they did, this would go on until the guard ends it.
+        let guard = Instant::now() + PATIENCE;
+        while busy.try_send(command).is_ok() && busy.read_line().is_some_and(|line| line.starts_with(ok)) {
+            assert!(Instant::now() < guard, "still served; {}", gate.gatepost.log().tail());
+            // So that the limit of commands is out of reach in the time there is.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for client in [&mut silent, &mut half] {
+            client.expect_line(goodbye);
+            client.expect_end();
+        }
+        gate.gatepost.log().wait_for_count("reason=login-timeout", 3);
     }
-    silent.expect_line("* BYE");
-    silent.expect_end();
-    gate.gatepost.log().wait_for_count("reason=login-timeout", 2);
+}
+
+/// What a client sends, how the last line that it hears begins (nothing behind the greeting if empty), and how the journal
+/// calls it.
+type Hostile = (&'static str, Vec<u8>, &'static str, &'static str);
+
+fn hostile(protocol: Protocol) -> Vec<Hostile> {
+    let lines = |line: &[u8], n| line.repeat(n);
+    let behind = |start: &str, filling: u8, n| [start.as_bytes(), &vec![filling; n]].concat();
+    let all_octets: Vec<u8> = (0..=255u8).cycle().take(100_000).collect();
+    let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    match protocol {
+        Imap => vec![
+            ("a line of 16 MiB", vec![b'A'; 16 << 20], "* BYE", "line-too-long"),
+            ("100 000 commands", lines(b"a NOOP\r\n", 100_000), "* BYE", "too-many-commands"),
+            ("garbage", lines(b"a garbage\r\n", 1000), "* BYE", "too-many-bad-commands"),
+            ("bare LF", lines(b"a LOGIN alice x\n\r\n", 1000), "* BYE", "too-many-bad-commands"),
+            ("all octets", all_octets, "* BYE", "line-too-long"),
+            ("an endless response", behind("a AUTHENTICATE PLAIN\r\n", b'A', 1 << 20), "* BYE", "line-too-long"),
+            ("100 KB of ID", behind("a ID (\"x-originating-ip\" \"", b'1', 100 << 10), "* BYE", "line-too-long"),
+            ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\na LOGIN alice x\r\n".to_vec(), "", "http-on-imap"),
+            ("TLS", tls, "", "tls-in-clear"),
+            ("an injection", b"a STARTTLS\r\nb LOGIN alice x\r\n".to_vec(), "a OK", "starttls-injection"),
+        ],
+        Pop3 => vec![
+            ("a line of 16 MiB", vec![b'A'; 16 << 20], "-ERR Command line is too long.", "line-too-long"),
+            ("100 000 commands", lines(b"NOOP\r\n", 100_000), "-ERR Too many commands", "too-many-commands"),
+            ("garbage", lines(b"garbage\r\n", 1000), "-ERR Too many invalid", "too-many-bad-commands"),
+            ("bare LF", lines(b"USER alice\nPASS x\n\r\n", 1000), "-ERR Too many invalid", "too-many-bad-commands"),
+            ("all octets", all_octets, "-ERR Command line is too long.", "line-too-long"),
+            ("an endless response", behind("AUTH PLAIN\r\n", b'A', 1 << 20), "-ERR Command line is too long.", "line-too-long"),
+            (
+                "an endless password",
+                behind("USER alice\r\nPASS ", b'A', 1 << 20),
+                "-ERR Command line is too long.",
+                "line-too-long",
+            ),
+            ("100 KB of XCLIENT", behind("XCLIENT ADDR=", b'1', 100 << 10), "-ERR Command line is too long.", "line-too-long"),
+            ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\nUSER alice\r\nPASS x\r\n".to_vec(), "", "http-on-pop3"),
+            ("TLS", tls, "", "tls-in-clear"),
+            ("an injection", b"STLS\r\nUSER alice\r\nPASS x\r\n".to_vec(), "+OK Begin TLS", "starttls-injection"),
+        ],
+    }
+}
+
+#[test]
+fn hostile_words_cost_only_the_connection_that_says_them() {
+    for protocol in Protocol::ALL {
+        for trust in ["", "networks = [\"127.0.0.1\"]"] {
+            let (gate, backend) = gate_for(protocol, "", trust);
+            let mut calm = gate.any_client(protocol);
+            assert!(calm.login("calm", "x").ok);
+            for (name, words, reply, reason) in hostile(protocol) {
+                println!("{protocol:?}, trusted: {}: {name}", !trust.is_empty());
+                let log = gate.gatepost.log().from_here();
+                let mut client = gate.any_client(protocol);
+                // The answer may come, and the end, before all of it is sent.
+                let _ = client.try_send(&words);
+                let heard = String::from_utf8_lossy(&client.read_to_end()).into_owned();
+                assert!(heard.len() < 64 << 10, "answered with {} octets", heard.len());
+                let last = heard.lines().last().unwrap_or_default();
+                assert!(last.starts_with(reply) && last.is_empty() == reply.is_empty(), "{heard}");
+                log.wait_for_all(&[" disconnect ", &format!("reason={reason} ")]);
+                assert!(calm.noop().ok);
+            }
+            assert_eq!(backend.connections(), 1, "none of it came to a login");
+            assert_eq!(gate.gatepost.log().count(" error panic "), 0);
+        }
+    }
+}
+
+#[test]
+fn names_and_passwords_that_could_become_commands_go_nowhere() {
+    for (protocol, wrong) in [(Imap, "[AUTHENTICATIONFAILED]"), (Pop3, "[AUTH]")] {
+        let (gate, backend) = gate_for(protocol, "failed_logins = 100\nguesses = 100", "");
+        let mut calm = gate.any_client(protocol);
+        assert!(calm.login("calm", "x").ok);
+        let mut client = gate.any_client(protocol);
+        for (user, password, shown) in [
+            ("al\r\nice", "x", r#"user="al\\x0d\\x0aice" "#),
+            ("al\nice", "x", r#"user="al\\x0aice" "#),
+            ("ali\0ce", "x", "user=ali "),
+            ("alice", "x\0y", "user=alice "),
+            ("alice", "x\r\nQUIT", "user=alice "),
+            ("alice", "x\ny", "user=alice "),
+            ("alice", "x\ry", "user=alice "),
+        ] {
+            let log = gate.gatepost.log().from_here();
+            let outcome = client.authenticate_plain("", user, password);
+            assert!(!outcome.ok && outcome.text.starts_with(wrong), "{user:?} {password:?}: {outcome:?}");
+            let line = log.wait_for(" refused protocol=");
+            assert!(line.contains("reason=credentials ") && line.contains("side=client"), "{line}");
+            assert!(line.contains(shown), "no {shown:?} in {line}");
+            assert!(calm.noop().ok);
+        }
+        assert_eq!(backend.connections(), 1);
+        assert!(client.authenticate_plain("", "alice", "x").ok, "the connection is as good as before");
+    }
 }
 
 #[test]
@@ -176,50 +298,64 @@ fn cleartext_passwords_only_where_allowed() {
 
 #[test]
 fn noise_and_floods_leave_the_others_alone() {
-    let (gate, backend) = gate_with("connections_before_login = 10000");
-    let mut calm = gate.client();
-    assert!(calm.login("calm", "x").is_ok());
-    let noises: Vec<Vec<u8>> = vec![
-        vec![b'A'; 1 << 20],
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
-        b"POST / HTTP/1.1\r\nHost: x\r\n\r\na LOGIN alice x\r\n".to_vec(),
-        b"a LOGIN {99999999999999999999}\r\n".to_vec(),
-        b"a LOGIN {4096+}\r\n".iter().copied().chain(vec![0; 5000]).collect(),
-        b"a ID (".iter().copied().chain(b"(".repeat(100_000)).collect(),
-        b"\r\n".repeat(20_000),
-        (0..=255u8).cycle().take(100_000).collect(),
-    ];
-    for (n, noise) in noises.iter().enumerate() {
-        let mut client = Client::connect(gate.imap());
-        let _ = client.try_send(noise);
-        client.half_close();
-        let heard = client.read_to_end();
-        assert!(heard.len() < 64 * 1024, "noise {n} was answered with {} octets", heard.len());
-        assert!(!heard.windows(5).any(|w| w == b"a OK "), "noise {n}: {}", String::from_utf8_lossy(&heard));
-        assert!(calm.command("NOOP").untagged_text().contains("ECHO"), "after noise {n}");
+    for protocol in Protocol::ALL {
+        let (gate, _backend) = gate_for(protocol, "connections_before_login = 10000", "");
+        let addr = gate.gatepost.addr(protocol.name());
+        let mut calm = gate.any_client(protocol);
+        assert!(calm.login("calm", "x").ok);
+        let noises: Vec<Vec<u8>> = vec![
+            b"a LOGIN {99999999999999999999}\r\n".to_vec(),
+            b"a LOGIN {4096+}\r\n".iter().copied().chain(vec![0; 5000]).collect(),
+            b"a ID (".iter().copied().chain(b"(".repeat(100_000)).collect(),
+            b"\r\n".repeat(20_000),
+            b"+OK\r\n".repeat(20_000),
+            b"AUTH =\r\n*\r\nAUTH PLAIN =\r\n*\r\n".repeat(1000),
+        ];
+        for (n, noise) in noises.iter().enumerate() {
+            let mut client = AnyClient::connect(protocol, addr);
+            let _ = client.try_send(noise);
+            client.half_close();
+            let heard = client.read_to_end();
+            let text = String::from_utf8_lossy(&heard);
+            assert!(heard.len() < 64 * 1024, "noise {n} was answered with {} octets", heard.len());
+            assert!(!text.contains("a OK ") && !text.contains("Logged in"), "noise {n}: {text}");
+            assert!(calm.noop().ok, "after noise {n}");
+        }
+        for _ in 0..500 {
+            testkit::peer::Conn::new(std::net::TcpStream::connect(addr).unwrap()).reset();
+        }
+        assert!(calm.noop().ok);
+        assert!(gate.any_client(protocol).login("alice", "x").ok);
+        gate.gatepost.wait_for("user=alice");
+        assert_eq!(gate.gatepost.log().count(" error panic "), 0);
     }
-    for _ in 0..500 {
-        testkit::peer::Conn::new(std::net::TcpStream::connect(gate.imap()).unwrap()).reset();
-    }
-    assert!(calm.command("NOOP").is_ok());
-    assert!(gate.client().login("alice", "x").is_ok());
-    gate.gatepost.wait_for("user=alice");
-    assert_eq!(gate.gatepost.log().count(" error panic "), 0);
-    drop(backend);
 }
 
 #[test]
 fn garbage_in_the_tls_port_and_wrong_alpn() {
-    let (gate, _backend) = gate_with("");
-    let mut client = Client::connect(gate.imaps());
-    client.send("a LOGIN alice x\r\n");
-    let _ = client.read_to_end();
-    gate.gatepost.wait_for("reason=tls");
-    for (alpn, fine) in [(&[b"imap".to_vec()][..], true), (&[], true), (&[b"h2".to_vec(), b"http/1.1".to_vec()], false)] {
-        let mut config = (*gate.tls).clone();
-        config.alpn_protocols = alpn.to_vec();
-        let mut client = Client::connect(gate.imaps());
-        assert_eq!(client.try_connect_tls(&std::sync::Arc::new(config), "localhost").is_ok(), fine, "{alpn:?}");
+    for (protocol, other) in [(Imap, Pop3), (Pop3, Imap)] {
+        let (gate, _backend) = gate_for(protocol, "", "");
+        let mut calm = gate.any_client(protocol);
+        assert!(calm.login("calm", "x").ok);
+        let addr = gate.gatepost.addr(protocol.implicit());
+        let mut client = AnyClient::connect(protocol, addr);
+        client.send("a LOGIN alice x\r\nUSER alice\r\nPASS x\r\n");
+        let heard = client.read_to_end();
+        assert!(!heard.contains(&b'\n'), "an alert at most, and nothing in clear: {}", heard.escape_ascii());
+        gate.gatepost.wait_for("reason=tls");
+        let alpn = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
+        for (alpn, fine) in [
+            (alpn(&[protocol.name()]), true),
+            (alpn(&[]), true),
+            (alpn(&[other.name()]), false),
+            (alpn(&["h2", "http/1.1"]), false),
+        ] {
+            let mut config = (*gate.tls).clone();
+            config.alpn_protocols = alpn.clone();
+            let mut client = AnyClient::connect(protocol, addr);
+            assert_eq!(client.try_connect_tls(&std::sync::Arc::new(config), "localhost").is_ok(), fine, "{alpn:?}");
+        }
+        assert!(calm.noop().ok);
     }
 }
 

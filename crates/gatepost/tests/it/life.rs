@@ -1,10 +1,11 @@
 //! Start, reload, drain: what operators do to a running Gatepost.
 
-use crate::gate::{BINARY, Gate, Want, config, echo_backend, everybody_at};
+use crate::gate::{BINARY, Gate, POP3_TOO, Want, config, echo_backend, everybody_at};
 use std::process::Command;
+use testkit::Protocol;
 use testkit::certs::Authority;
 use testkit::gatepost::Gatepost;
-use testkit::peer::Client;
+use testkit::peer::{AnyClient, Backend, Client, FakeBackend};
 
 fn verb(gate: &Gate, words: &[&str]) -> (Option<i32>, String) {
     let file = gate.gatepost.dir().join("gatepost.toml");
@@ -55,6 +56,42 @@ fn reload_opens_and_closes_listeners() {
     assert!(on.command("NOOP").is_ok(), "a session of a closed listener goes on");
     assert!(gate.client().login("alice", "x").is_ok(), "an unchanged listener stays");
     testkit::wait::until("the old listener is closed", || std::net::TcpStream::connect(gate.imaps()).is_err());
+}
+
+#[test]
+fn reload_adds_and_removes_pop3_and_touches_no_session() {
+    let (imap, pop3) = (FakeBackend::start(Backend::of(Protocol::Imap)), FakeBackend::start(Backend::of(Protocol::Pop3)));
+    let one = |protocol: &str, port| {
+        format!(
+            "[[users]]\nname = \"{protocol}\"\ndriver = \"static\"\nprotocols = [\"{protocol}\"]\nfields = {{ proxy = \"y\", nopassword = \"y\", host = \"127.0.0.1\", port = \"{port}\" }}\n"
+        )
+    };
+    let users = one("imap", imap.port()) + &one("pop3", pop3.port());
+    let want = Want { users: &users, ..Default::default() };
+    let mut gate = Gate::start(&want);
+    let mut by_imap = gate.any_client(Protocol::Imap);
+    assert!(by_imap.login("alice", "x").ok);
+    let port = testkit::free_port();
+    let pop3_at = std::net::SocketAddr::from(([127, 0, 0, 1], port.number()));
+    assert!(std::net::TcpStream::connect(pop3_at).is_err(), "nobody listens there yet");
+
+    let listen = format!("[[listen]]\nprotocol = \"pop3\"\naddress = [\"{pop3_at}\"]\n");
+    let log = gate.gatepost.log().from_here();
+    gate.gatepost.reload_with(&config(&Want { more: &listen, users: &users, ..Default::default() }));
+    log.wait_for("the new configuration is in force");
+    let mut by_pop3 = AnyClient::greeted(Protocol::Pop3, pop3_at);
+    assert!(by_pop3.login("bob", "x").ok, "{}", gate.gatepost.log().tail());
+    assert!(by_imap.noop().ok);
+
+    let log = gate.gatepost.log().from_here();
+    gate.gatepost.reload_with(&config(&want));
+    log.wait_for("the new configuration is in force");
+    testkit::wait::until("the listener is closed", || std::net::TcpStream::connect(pop3_at).is_err());
+    assert_eq!(by_pop3.noop().text, "ECHO NOOP", "a session of a closed listener goes on");
+    assert!(by_imap.noop().ok);
+    assert_eq!((imap.connections(), pop3.connections()), (1, 1));
+    by_pop3.logout();
+    assert!(gate.gatepost.wait_for(" info end ").contains("protocol=pop3"));
 }
 
 #[test]
@@ -117,6 +154,28 @@ fn check_and_show() {
 }
 
 #[test]
+fn rows_in_the_file_are_judged_without_a_login() {
+    let backend = echo_backend();
+    let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), ..Default::default() });
+    for (row, remark) in [
+        ("proxy = \"y\", nopassword = \"y\", host = \"h\", destuser = \"%n\", pass = \"%w\"", None),
+        ("proxy = \"y\", nopassword = \"y\", forward_x = \"1\", \"port:default\" = \"143\"", None),
+        ("proxy = \"y\", host = \"h\", port = \"imap\"", Some("field port: \"imap\" is no port")),
+        ("proxy = \"y\", host = \"h\", destusr = \"%n\"", Some("field destusr has no effect")),
+        ("nopassword = \"y\", nologin = \"y\"", Some("field nologin: together with nopassword")),
+        ("nopassword = \"y\", host = \"h\", pass = \"x\"", Some("field pass: together with nopassword")),
+    ] {
+        let users = format!("[[users]]\nname = \"all\"\ndriver = \"static\"\nfields = {{ {row} }}\n");
+        gate.gatepost.dir().write("gatepost.toml", config(&Want { users: &users, ..Default::default() }));
+        let (code, said) = verb(&gate, &["check"]);
+        assert_eq!(code, Some(if remark.is_some() { 3 } else { 0 }), "{row}: {said}");
+        if let Some(remark) = remark {
+            assert!(said.contains("gatepost.toml:") && said.contains(remark), "{row}: {said}");
+        }
+    }
+}
+
+#[test]
 fn nobody_answers_the_control_socket() {
     let backend = echo_backend();
     let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), ..Default::default() });
@@ -141,21 +200,83 @@ fn only_a_dead_socket_makes_room_for_the_control_socket() {
 }
 
 #[test]
-fn sigterm_says_goodbye() {
+fn sigterm_says_goodbye_where_it_is_safe() {
+    for (protocol, goodbye) in [(Protocol::Imap, "* BYE "), (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down")] {
+        // bob is in the middle of a message: nothing of ours may become part of it.
+        let message = match protocol {
+            Protocol::Imap => "* 1 FETCH (BODY[] {1000}\r\nhalf of it\r\n",
+            Protocol::Pop3 => "+OK 1000 octets\r\nhalf of it\r\n",
+        };
+        let backend = testkit::peer::FakeServer::start(move |conn| {
+            let login = Backend::of(protocol).login(conn);
+            if login.is_some_and(|login| login.user == "bob") {
+                conn.send(message);
+            }
+            conn.hold();
+        });
+        let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+        let (mut stranger, mut on, mut reading) =
+            (gate.any_client(protocol), gate.any_tls_client(protocol), gate.any_client(protocol));
+        assert!(on.login("alice", "x").ok && reading.login("bob", "x").ok);
+        let (first, second) = message.split_once("\r\n").unwrap();
+        reading.expect_line(first);
+        reading.expect_line(second.trim_end());
+        let waiting = std::thread::spawn(move || {
+            for client in [&mut stranger, &mut on] {
+                let line = client.expect_line("");
+                assert!(line.starts_with(goodbye), "{line}");
+                client.expect_end();
+            }
+            reading.expect_end();
+        });
+        let lines = gate.gatepost.stop();
+        waiting.join().unwrap();
+        let ended = lines.iter().filter(|line| line.contains(" end ") && line.contains("by=gatepost-shutting-down"));
+        assert_eq!(ended.count(), 2, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("reason=shutting-down")), "{lines:#?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_backend_at_the_end_hears_goodbye() {
+    let backend = testkit::peer::FakeServer::start(|conn| conn.hold());
+    for (protocol, goodbye) in [(Protocol::Imap, "* BYE "), (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down")] {
+        let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+        let mut client = gate.any_client(protocol);
+        let before = backend.connections();
+        client.send(if protocol == Protocol::Imap { "a LOGIN alice x\r\n" } else { "USER alice\r\nPASS x\r\n" });
+        backend.wait_for_connections(before + 1);
+        let waiting = std::thread::spawn(move || {
+            if protocol == Protocol::Pop3 {
+                client.expect_line("+OK");
+            }
+            let line = client.expect_line("");
+            assert!(line.starts_with(goodbye), "{line}");
+            client.expect_end();
+        });
+        let lines = gate.gatepost.stop();
+        waiting.join().expect("a goodbye");
+        assert!(lines.iter().any(|line| line.contains("reason=shutting-down")), "{lines:#?}");
+        assert!(lines.last().is_some_and(|line| line.contains("0 connections cut")), "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_silent_pop3_client_has_its_ten_minutes() {
     let backend = echo_backend();
-    let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), ..Default::default() });
-    let mut stranger = gate.client();
-    let mut on = gate.client();
-    assert!(on.login("alice", "x").is_ok());
-    let waiting = std::thread::spawn(move || {
-        stranger.expect_line("* BYE");
-        stranger.expect_end();
-        on.expect_line("* BYE");
-        on.expect_end();
-    });
-    let lines = gate.gatepost.stop();
-    waiting.join().unwrap();
-    assert!(lines.iter().any(|l| l.contains("by=gatepost-shutting-down")), "{lines:#?}");
+    let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+    let (code, said) = verb(&gate, &["show", "--effective"]);
+    assert_eq!(code, Some(0), "{said}");
+    let pop3 = said.split_once("[protocol.pop3]").expect("a section").1;
+    assert!(pop3.contains("idle_timeout = \"11m\""), "{said}");
+    let users = everybody_at(backend.addr(), "");
+    for (time, fine) in [("10m", false), ("659s", false), ("11m", true), ("1h", true)] {
+        let more = format!("[protocol.pop3]\nidle_timeout = \"{time}\"\n{POP3_TOO}");
+        gate.gatepost.dir().write("gatepost.toml", config(&Want { users: &users, more: &more, ..Default::default() }));
+        let (code, said) = verb(&gate, &["check"]);
+        assert_eq!(code, Some(if fine { 0 } else { 78 }), "{time}: {said}");
+        assert_eq!(said.contains("RFC 1939"), !fine, "{time}: {said}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod clients;
+mod death;
 mod demo;
 mod dovecot_backend;
 mod dovecot_front;
