@@ -6,7 +6,7 @@ help:
 	@echo "make run    try Gatepost: a demonstration on this machine, no configuration needed"
 	@echo "make check  formatting, lints, documentation"
 	@echo "make test   all tests; as root on Debian it first installs the servers that they run against"
-	@echo "make bench  the benchmark (release build); SCENARIO=\"idle 500\" chooses one"
+	@echo "make bench  the benchmark (release build); SCENARIO=\"idle 500 pop3\" chooses one"
 	@echo "make deny   licences, banned and doubled crates (needs cargo-deny)"
 
 run:

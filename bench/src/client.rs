@@ -1,6 +1,6 @@
 //! Clients: sign in, go idle, stay.
 
-use crate::Trouble;
+use crate::{Protocol, Trouble};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
@@ -26,8 +26,13 @@ pub fn tls(ca: &[u8]) -> Result<Arc<ClientConfig>, Trouble> {
 }
 
 impl Client {
-    /// Connects, signs in as one of many users, and starts IDLE.
-    pub fn idle(address: SocketAddr, config: Option<&Arc<ClientConfig>>, number: usize) -> Result<Client, Trouble> {
+    /// Connects, signs in as one of many users, and starts IDLE where the protocol has it.
+    pub fn idle(
+        protocol: Protocol,
+        address: SocketAddr,
+        config: Option<&Arc<ClientConfig>>,
+        number: usize,
+    ) -> Result<Client, Trouble> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -38,11 +43,22 @@ impl Client {
                 Client::Tls(Box::new(StreamOwned::new(tls, stream)))
             }
         };
-        client.expect("* OK")?;
-        client.say(&format!("a LOGIN user{number} secret\r\n"))?;
-        client.expect("a OK")?;
-        client.say("b IDLE\r\n")?;
-        client.expect("+ idling")?;
+        match protocol {
+            Protocol::Imap => {
+                client.expect("* OK")?;
+                client.say(&format!("a LOGIN user{number} secret\r\n"))?;
+                client.expect("a OK")?;
+                client.say("b IDLE\r\n")?;
+                client.expect("+ idling")?;
+            }
+            Protocol::Pop3 => {
+                client.expect("+OK")?;
+                client.say(&format!("USER user{number}\r\n"))?;
+                client.expect("+OK")?;
+                client.say("PASS secret\r\n")?;
+                client.expect("+OK")?;
+            }
+        }
         Ok(client)
     }
 

@@ -2,32 +2,32 @@
 
 use crate::client::{self, Client};
 use crate::proxy::Proxy;
-use crate::{Trouble, backend};
+use crate::{Protocol, Trouble, backend};
 use std::time::Duration;
 
 /// Measures and prints.
-pub fn run(sessions: usize) -> Result<(), Trouble> {
+pub fn run(sessions: usize, protocol: Protocol) -> Result<(), Trouble> {
     let need = u64::try_from(sessions)?.saturating_mul(2).saturating_add(1024);
     raise_descriptors(need)?;
-    let backend = backend::start()?;
+    let backend = backend::start(protocol)?;
     println!("| idle sessions | PSS before, KiB | PSS with sessions, KiB | KiB per session | PSS after all left, KiB |");
     println!("| --- | --- | --- | --- | --- |");
     for with_tls in [false, true] {
         // A process of its own for each row: what one left behind must not help the other.
-        let proxy = Proxy::start(backend)?;
+        let proxy = Proxy::start(backend, protocol)?;
         let config = client::tls(&proxy.ca)?;
         let (name, address, tls) = if with_tls { ("TLS", proxy.tls, Some(&config)) } else { ("clear", proxy.clear, None) };
         // The first sessions pay for what is set up once.
-        let warm: Vec<Client> = (0..32).map(|n| Client::idle(address, tls, n)).collect::<Result<_, _>>()?;
+        let warm: Vec<Client> = (0..32).map(|n| Client::idle(protocol, address, tls, n)).collect::<Result<_, _>>()?;
         drop(warm);
         let before = settled(&proxy)?;
-        let clients: Vec<Client> = (0..sessions).map(|n| Client::idle(address, tls, n)).collect::<Result<_, _>>()?;
+        let clients: Vec<Client> = (0..sessions).map(|n| Client::idle(protocol, address, tls, n)).collect::<Result<_, _>>()?;
         let with = settled(&proxy)?;
         drop(clients);
         let after = settled(&proxy)?;
         #[allow(clippy::cast_precision_loss)] // KiB of one process
         let each = (with.saturating_sub(before)) as f64 / sessions as f64;
-        println!("| {sessions} {name} | {before} | {with} | {each:.1} | {after} |");
+        println!("| {sessions} {} {name} | {before} | {with} | {each:.1} | {after} |", protocol.name());
     }
     Ok(())
 }

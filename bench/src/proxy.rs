@@ -1,6 +1,6 @@
 //! The proxy under test: Gatepost as an operator would run it, with its limits on connections from one address raised.
 
-use crate::Trouble;
+use crate::{Protocol, Trouble};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 pub struct Proxy {
     child: Child,
     dir: PathBuf,
-    /// IMAP in clear.
+    /// In clear.
     pub clear: SocketAddr,
-    /// IMAP with TLS from the first byte.
+    /// With TLS from the first byte.
     pub tls: SocketAddr,
     /// The certificate that signs it, DER.
     pub ca: Vec<u8>,
@@ -20,7 +20,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts it in front of a backend.
-    pub fn start(backend: SocketAddr) -> Result<Proxy, Trouble> {
+    pub fn start(backend: SocketAddr, protocol: Protocol) -> Result<Proxy, Trouble> {
         let program = std::env::current_exe()?.with_file_name("gatepost");
         if !program.exists() {
             return Err(format!("{} is missing: build it with cargo build --release -p gatepost", program.display()).into());
@@ -30,7 +30,7 @@ impl Proxy {
         let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
         std::fs::write(dir.join("cert.pem"), certified.cert.pem())?;
         std::fs::write(dir.join("key.pem"), certified.signing_key.serialize_pem())?;
-        std::fs::write(dir.join("gatepost.toml"), config(backend))?;
+        std::fs::write(dir.join("gatepost.toml"), config(backend, protocol))?;
         let ports_file = dir.join("ports");
         let log = std::fs::File::create(dir.join("log"))?;
         let child = Command::new(program)
@@ -87,7 +87,8 @@ impl Drop for Proxy {
     }
 }
 
-fn config(backend: SocketAddr) -> String {
+fn config(backend: SocketAddr, protocol: Protocol) -> String {
+    let protocol = protocol.name();
     format!(
         r#"version = 1
 [server]
@@ -96,11 +97,11 @@ control = "control.sock"
 [tls]
 certificates = [{{ cert = "cert.pem", key = "key.pem" }}]
 [[listen]]
-protocol = "imap"
+protocol = "{protocol}"
 address = "127.0.0.1:0"
 tls = "none"
 [[listen]]
-protocol = "imaps"
+protocol = "{protocol}s"
 address = "127.0.0.1:0"
 [[users]]
 driver = "static"
