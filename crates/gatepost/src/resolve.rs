@@ -51,7 +51,11 @@ impl Resolve for SystemDns {
                 Failure::new(Side::Backend, Kind::Dns, format!("host {name}: {e}")).retry(Retry::Never)
             };
             let resolver = self.0.as_ref().map_err(|e| failed(e))?;
-            let found = resolver.lookup_ip(name).await.map_err(|e| failed(&e))?;
+            let found = resolver.lookup_ip(name).await.map_err(|e| match () {
+                () if e.is_nx_domain() => failed(&"there is no such name"),
+                () if e.is_no_records_found() => failed(&"the name has no address (neither A nor AAAA)"),
+                () => failed(&e),
+            })?;
             let mut addresses = Vec::new();
             for ip in found.iter().map(|ip| ip.to_canonical()) {
                 if !addresses.contains(&ip) && addresses.len() < ADDRESSES_MAX {
@@ -60,5 +64,18 @@ impl Resolve for SystemDns {
             }
             if addresses.is_empty() { Err(failed(&"the name has no address")) } else { Ok(addresses) }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_is_told_in_words() {
+        // RFC 6761 section 6.4: nobody is asked for it.
+        let failure = SystemDns::new().addresses("nope.invalid").await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Dns);
+        assert!(failure.detail.starts_with("host nope.invalid: ") && !failure.detail.contains("Query"), "{failure}");
     }
 }
