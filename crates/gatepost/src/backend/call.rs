@@ -264,16 +264,15 @@ impl Call<'_> {
     /// Nothing came in time: within the whole deadline, or no greeting within its part of it.
     fn late(&self, state: &str) -> Failure {
         let place = &self.place;
-        if Instant::now() < self.deadline {
-            let detail = format!("{place}: no greeting within {} s, state {state}", GREETING.as_secs());
-            return Failure::new(Side::Backend, Kind::Timeout, detail).retry(Retry::Again);
-        }
-        let seconds = self.route.timeout.as_secs_f64();
-        Failure::new(
-            Side::Backend,
-            Kind::Timeout,
-            format!("{place}: no answer within proxy_timeout ({seconds} s), state {state}"),
-        )
+        let (what, retry) = if Instant::now() < self.deadline {
+            (format!("no greeting within {} s", GREETING.as_secs()), Retry::Again)
+        } else {
+            (format!("no answer within proxy_timeout ({} s)", self.route.timeout.as_secs_f64()), Retry::Never)
+        };
+        // The commonest reason why a server that is well says nothing at first.
+        let silent = self.route.secure != Secure::Implicit && state.ends_with("/none");
+        let hint = if silent { "; if TLS begins there with the first byte, the row needs ssl" } else { "" };
+        Failure::new(Side::Backend, Kind::Timeout, format!("{place}: {what}, state {state}{hint}")).retry(retry)
     }
 
     async fn secure(&self, conn: Conn, input: &BytesMut, by: Instant) -> Result<(Conn, TlsFacts), Failure> {

@@ -116,7 +116,7 @@ fn dead() {
 #[test]
 fn silent() {
     for protocol in Protocol::ALL {
-        no_password(&refused(protocol, Conn::hold, "timeout", &["proxy_timeout (2 s)", "state"]));
+        no_password(&refused(protocol, Conn::hold, "timeout", &["proxy_timeout (2 s)", "state", "the row needs ssl"]));
     }
 }
 
