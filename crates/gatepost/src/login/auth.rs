@@ -101,8 +101,9 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
                             ("user", Word::Text(&answer.user)),
                             ("client", Word::Text(&origin.client.0)),
                         ];
-                        if origin.client != origin.real_client {
-                            words.push(("via", Word::Text(&origin.real_client.0)));
+                        let via = origin.via();
+                        if let Some(via) = &via {
+                            words.push(("via", Word::Text(via)));
                         }
                         words.extend([("text", Word::Text(&text)), ("session", Word::Text(&origin.session))]);
                         house.journal.line(Level::Info, "held", &words);

@@ -49,7 +49,7 @@ impl Record {
     pub fn tell(&mut self, origin: &Origin) {
         self.session = origin.session.as_str().into();
         self.client = origin.client.0;
-        self.via = (origin.forwarded || origin.source != origin.real_client).then_some(origin.real_client.0);
+        self.via = origin.via();
     }
 
     fn write(&self, journal: &Journal, level: Level, event: &str, more: &[(&str, Word<'_>)]) {

@@ -194,6 +194,11 @@ impl Origin {
         self.client.0.ip() != self.source.0.ip()
     }
 
+    /// The peer of our socket, where it is not the client itself: a balancer, or who speaks for the client.
+    pub fn via(&self) -> Option<SocketAddr> {
+        (self.forwarded || self.source != self.real_client).then_some(self.real_client.0)
+    }
+
     /// Believes the PROXY header that came before everything else. The proof is of the list of PROXY peers, not of the one
     /// whose carriers are believed.
     ///

@@ -68,6 +68,18 @@ fn a_proxy_header_moves_the_connection_and_not_the_socket() {
 }
 
 #[test]
+fn the_peer_of_the_socket_is_told_where_it_is_not_the_client() {
+    let (mut origin, proof) = at_accept();
+    assert_eq!(origin.via(), None);
+    let (mut balanced, peer) = (origin.clone(), origin.real_client.0);
+    balanced.carried(&header(None, None), &proof);
+    assert_eq!(balanced.via(), Some(peer));
+    // Also if it says no more than that somebody else is behind it.
+    origin.amend(OriginUpdate { hops: Some(HopsLeft::said(3)), ..OriginUpdate::default() }, &proof);
+    assert_eq!((origin.client.0, origin.via()), (peer, Some(peer)));
+}
+
+#[test]
 fn what_a_header_says_of_tls_is_three_things() {
     let (mut origin, proof) = at_accept();
     origin.name = Some("stale.example".into());
