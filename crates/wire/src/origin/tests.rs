@@ -108,6 +108,15 @@ fn who_speaks_for_another_is_seen_against_the_connection() {
 }
 
 #[test]
+fn hops_are_said_once_and_then_only_taken_from() {
+    let (mut origin, proof) = at_accept();
+    for (said, left) in [(9, 9), (200, 9), (4, 4), (5, 4), (0, 0), (1, 0)] {
+        origin.amend(OriginUpdate { hops: Some(HopsLeft::said(said)), ..OriginUpdate::default() }, &proof);
+        assert_eq!(origin.hops.get(), left, "after {said}");
+    }
+}
+
+#[test]
 fn a_word_about_the_transport_ends_what_was_known_of_another() {
     let (mut origin, proof) = at_accept();
     origin.transport = Some(Transport::Tls);
