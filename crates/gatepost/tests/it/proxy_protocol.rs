@@ -338,6 +338,31 @@ fn a_password_in_clear_is_not_local_because_the_balancer_is() {
 }
 
 #[test]
+fn a_balancer_lends_its_trust_to_nobody() {
+    let house = House::start(&format!("networks = [\"{BALANCER}\", \"203.0.113.0/24\"]"), "");
+    let another: SocketAddr = "192.0.2.7:77".parse().unwrap();
+    // Who comes through it is believed for an address of its own.
+    for (header, believed) in [
+        (V1.as_bytes().to_vec(), true),
+        (b"PROXY UNKNOWN\r\n".to_vec(), false),
+        (v2(0x20, 0, 0, b""), false),
+        (v2(0x21, 0, 0, b""), false),
+    ] {
+        for protocol in Protocol::ALL {
+            let mut client = AnyClient::connect_from(protocol, BALANCER, house.door(protocol.name(), REQUIRED));
+            client.send(&header);
+            client.greeting();
+            let heard = client.introduce(another, "said", 5);
+            let from = if believed { another } else { client.local_addr() };
+            client.logout();
+            let line = house.gate.gatepost.wait_for(&format!(" disconnect protocol={} client={from} ", protocol.name()));
+            assert_eq!(line.contains("session=said"), believed, "{line}");
+            assert!(protocol == Protocol::Imap || heard.text.contains("not from trusted") != believed, "{heard:?}");
+        }
+    }
+}
+
+#[test]
 fn a_balancer_elsewhere_says_no_password_for_itself() {
     Alone::new("proxy_protocol::alone_with_a_balancer_elsewhere").run();
 }
