@@ -114,7 +114,7 @@ pub enum Refused {
     },
     /// The address is down, and it is not yet time to try it again.
     Down {
-        /// The first failure since the last success.
+        /// Since when all who tried have found it failing.
         since: Instant,
         /// The last success, if there was one.
         last_success: Option<Instant>,
