@@ -116,29 +116,29 @@ impl Call<'_> {
         relay::listen::tune(&stream).map_err(broken)?;
         let mut conn = Conn::clear(stream).map_err(broken)?;
         let greet_by = if self.others { self.deadline.min(Instant::now() + GREETING) } else { self.deadline };
-        let header = self.proxy_header();
+        let (header, left_out) = self.proxy_header();
         if !header.is_empty() {
             timeout_at(greet_by, conn.write_all(&header)).await.map_err(|_| self.late("proxy-header"))?.map_err(broken)?;
         }
         if self.route.secure == Secure::Implicit {
             let (conn, tls) = self.secure(conn, &BytesMut::new(), greet_by).await?;
-            return Ok(Reached { conn, tls: Some(tls), greet_by });
+            return Ok(Reached { conn, tls: Some(tls), greet_by, left_out });
         }
-        Ok(Reached { conn, tls: None, greet_by })
+        Ok(Reached { conn, tls: None, greet_by, left_out })
     }
 
-    /// A backend that must not know who is calling gets a header that says nothing.
-    fn proxy_header(&self) -> BytesMut {
+    /// The header, and what had to be left out of it. A backend that must not know who is calling gets one that says nothing.
+    fn proxy_header(&self) -> (BytesMut, Vec<&'static str>) {
+        let mut left_out = Vec::new();
         let mut header = BytesMut::new();
         let introduction = (self.words.introduction)();
         let origin = introduction.as_ref().map(|introduction| &introduction.origin);
         match self.means.proxy_protocol {
             BackendProxy::Off => {}
             BackendProxy::V1 => haproxy::write_v1(origin, &mut header),
-            // A name that no receiver could take stays unsaid; the addresses are always said.
-            BackendProxy::V2 => drop(haproxy::write_v2(origin, &mut header)),
+            BackendProxy::V2 => left_out = haproxy::write_v2(origin, &mut header),
         }
-        header
+        (header, left_out)
     }
 
     /// From the row's source address, from the configured ones in turn, or as the kernel chooses.
@@ -189,7 +189,7 @@ impl Call<'_> {
         greeted: &mut (dyn FnMut() + Send),
     ) -> Result<SignedIn, Failure> {
         let Call { means, route, words, at, deadline, place, .. } = self;
-        let Reached { mut conn, mut tls, greet_by } = reached;
+        let Reached { mut conn, mut tls, greet_by, left_out } = reached;
         let plan = Plan {
             secure: route.secure,
             introduce: (words.introduction)(),
@@ -232,6 +232,7 @@ impl Call<'_> {
                     dance.secured();
                 }
                 Step::Event(DanceEvent::Welcome(welcome)) => {
+                    let unsaid = left_out.iter().map(|name| format!("PROXY {name}"));
                     return Ok(SignedIn {
                         conn,
                         address: *at,
@@ -247,7 +248,7 @@ impl Call<'_> {
                             Identity::NotTold
                         },
                         identity_refused: dance.identity_refused().map(str::to_owned),
-                        left_out: dance.left_out().to_vec(),
+                        left_out: unsaid.chain(dance.left_out().iter().cloned()).collect(),
                         retries: 0,
                     });
                 }
@@ -297,6 +298,8 @@ struct Reached {
     tls: Option<TlsFacts>,
     /// Until when it must have greeted.
     greet_by: Instant,
+    /// What its PROXY header had no room for, by name.
+    left_out: Vec<&'static str>,
 }
 
 /// What the backend or the way to it is to blame for. All else (no descriptor, no memory, a firewall of our own) is ours.

@@ -15,21 +15,21 @@ use testkit::netns::{self, Alone};
 use testkit::peer::{AnyClient, Client, FakeServer, V2_SIGNATURE};
 use testkit::wait::PATIENCE;
 
-const BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+pub const BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 42));
 
 /// Each kind of listener at an address of its own; the one without headers is that of every [`Gate`].
 const OFF: &str = "127.0.0.1";
 const REQUIRED: &str = "127.0.1.1";
 const MIXED: &str = "127.0.1.2";
-const OFFLOADED: &str = "127.0.1.3";
+pub const OFFLOADED: &str = "127.0.1.3";
 /// With TLS from the first byte behind the header.
 const IMPLICIT: &str = "127.0.1.4";
 
 const TCP4: u8 = 0x11;
 const ALPN: u8 = 0x01;
 const CRC32C: u8 = 0x03;
-const SSL: u8 = 0x20;
+pub const SSL: u8 = 0x20;
 
 /// About 203.0.113.9, which reached 198.51.100.1.
 const V1: &str = "PROXY TCP4 203.0.113.9 198.51.100.1 4711 143\r\n";
@@ -41,7 +41,7 @@ fn v2(command: u8, family: u8, length: u16, rest: &[u8]) -> Vec<u8> {
 }
 
 /// An honest one with these TLVs.
-fn v2_with(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+pub fn v2_with(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
     let mut rest = ENDS.to_vec();
     for (kind, value) in tlvs {
         rest.push(*kind);
@@ -91,7 +91,7 @@ impl House {
     }
 }
 
-const LISTENERS: &str = r#"
+pub const LISTENERS: &str = r#"
 [[listen]]
 protocol = "imap"
 address = "127.0.1.1:0"

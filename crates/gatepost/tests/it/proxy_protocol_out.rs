@@ -2,9 +2,10 @@
 //! a scripted backend, for what Dovecot does not log.
 
 use crate::gate::{Gate, Want};
+use crate::proxy_protocol::{BALANCER, LISTENERS, OFFLOADED, SSL, v2_with};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use testkit::dovecot::{self, Options};
-use testkit::peer::{AnyClient, Backend, FakeBackend};
+use testkit::peer::{AnyClient, Backend, Client, FakeBackend};
 use testkit::{Protocol, real};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 42));
@@ -96,6 +97,31 @@ fn what_the_header_says_and_what_it_keeps_to_itself() {
         let heard = client(&gate, protocol).login("alice", "x");
         assert!(!heard.ok && !heard.text.contains("AUTH"), "{heard:?}");
     }
+}
+
+#[test]
+fn what_the_next_header_has_no_room_for_is_named() {
+    let backend = FakeBackend::start(Backend { header: true, ..Backend::of(Protocol::Imap) });
+    let gate = Gate::start(&Want {
+        users: &crate::gate::everybody_at(backend.addr(), ""),
+        backend: "proxy_protocol = \"v2\"",
+        trust: &format!("proxy_protocol = [\"{BALANCER}\"]"),
+        more: LISTENERS,
+        ..Want::default()
+    });
+    let door = gate.gatepost.addrs("imap").into_iter().find(|addr| addr.ip().to_string() == OFFLOADED).unwrap();
+    // Both fit where they come from, which has less to say beside them.
+    let (host, common_name) = (["a".repeat(59).as_str(); 4].join("."), "c".repeat(250));
+    let own = u8::try_from(common_name.len()).unwrap();
+    let ssl = [&[1 | 4, 0, 0, 0, 0, 0x22, 0, own][..], common_name.as_bytes()].concat();
+    let mut client = Client::connect_from(BALANCER, door);
+    client.send(v2_with(&[(0x02, host.as_bytes()), (SSL, &ssl)]));
+    client.greeting();
+    assert!(client.login("alice", "x").is_ok(), "{}", gate.gatepost.log().tail());
+    let header = backend.wait_for_logins(1).remove(0).header.expect("a header");
+    assert_eq!((header.field(0x02), header.tls_field(0x22)), (Some(host.as_bytes()), None));
+    let line = gate.gatepost.wait_for(" identity-cut ");
+    assert!(line.contains("limits: PROXY SSL_CN\""), "{line}");
 }
 
 #[test]
