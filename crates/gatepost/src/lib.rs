@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod journal;
+pub mod life;
 pub mod login;
 pub mod protocol;
 pub mod resolve;

@@ -8,6 +8,7 @@ mod generation;
 
 use crate::config::meant::{Listen, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
+use crate::life::handed::HandedSockets;
 use crate::login::house::{Door, House, Live, Phase};
 use crate::login::session;
 use crate::protocol;
@@ -59,11 +60,18 @@ pub struct Bound {
 /// An address cannot be bound: which, why, and where it is written.
 ///
 /// `remark` hears of default addresses that are passed over because this host lacks their family.
-pub fn bind(meant: &Meant, remark: &mut dyn FnMut(String)) -> Result<Vec<Bound>, String> {
-    bind_new(meant, remark, &|_| false)
+///
+/// A listener for which a socket was handed over takes that one.
+pub fn bind(meant: &Meant, handed: &mut HandedSockets, remark: &mut dyn FnMut(String)) -> Result<Vec<Bound>, String> {
+    bind_new(meant, handed, remark, &|_| false)
 }
 
-fn bind_new(meant: &Meant, remark: &mut dyn FnMut(String), have: &dyn Fn(&DoorKey) -> bool) -> Result<Vec<Bound>, String> {
+fn bind_new(
+    meant: &Meant,
+    handed: &mut HandedSockets,
+    remark: &mut dyn FnMut(String),
+    have: &dyn Fn(&DoorKey) -> bool,
+) -> Result<Vec<Bound>, String> {
     let mut bound = Vec::new();
     for (listen, key) in meant.listen.iter().zip(keys(&meant.listen)) {
         if have(&key) {
@@ -73,7 +81,11 @@ fn bind_new(meant: &Meant, remark: &mut dyn FnMut(String), have: &dyn Fn(&DoorKe
             return Err(format!("{}: protocol {} has no row", listen.at, listen.protocol));
         };
         let door = door(listen, protocol);
-        match relay::listen::bind(listen.address, meant.server.threads) {
+        let sockets = match handed.take(key.0, key.1, key.2) {
+            Some(sockets) => relay::listen::shared(sockets, meant.server.threads),
+            None => relay::listen::bind(listen.address, meant.server.threads),
+        };
+        match sockets {
             Ok(sockets) => {
                 let address = sockets.first().map_or(Ok(listen.address), std::net::TcpListener::local_addr);
                 let address = address.map_err(|e| format!("{}: {}: {e}", listen.at, listen.address))?;
@@ -190,6 +202,11 @@ impl Server {
         all
     }
 
+    /// The shards' clocks.
+    pub fn clocks(&self) -> Vec<Clock> {
+        self.shards.iter().map(|(_, clock)| clock.clone()).collect()
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.house.seats.taken()
@@ -205,7 +222,8 @@ impl Server {
             let words = format!("{} ({}) on {address}", door.protocol.name, tls_word(door.tls));
             let door = Arc::new(ArcSwap::from_pointee(door));
             let (closed, watching) = watch::channel(false);
-            for ((shard, clock), socket) in self.shards.iter().zip(sockets) {
+            // There can be more sockets than shards, if they were handed over.
+            for ((shard, clock), socket) in self.shards.iter().cycle().zip(sockets) {
                 let stats = Arc::clone(&self.accepted);
                 let accepting =
                     accept(Arc::clone(&self.house), Arc::clone(&door), socket, watching.clone(), clock.clone(), stats);
@@ -235,7 +253,8 @@ impl Server {
         let mut meant = meant;
         meant.server.threads = old.meant.server.threads;
         let have = |key: &DoorKey| self.doors.contains_key(key);
-        let bound = bind_new(&meant, &mut |text| remarks.push(text), &have).map_err(|e| vec![e])?;
+        let bound =
+            bind_new(&meant, &mut HandedSockets::default(), &mut |text| remarks.push(text), &have).map_err(|e| vec![e])?;
         let wanted = keys(&meant.listen);
         let kept = wanted.iter().filter_map(|key| self.doors.get(key)).map(|open| open.address.port());
         let ports = kept.chain(bound.iter().map(|b| b.address.port())).collect();

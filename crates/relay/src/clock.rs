@@ -128,6 +128,11 @@ impl Clock {
         slot
     }
 
+    /// How many seconds it has counted: a clock that runs on a shard stands still when the shard does.
+    pub fn seconds(&self) -> u32 {
+        self.now()
+    }
+
     /// How many slots the clock still has to look at.
     pub fn registered(&self) -> usize {
         self.book().due.len()

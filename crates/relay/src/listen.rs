@@ -48,6 +48,23 @@ pub fn bind(addr: SocketAddr, shards: usize) -> io::Result<Vec<std::net::TcpList
     Ok(sockets)
 }
 
+/// Sockets that somebody else opened on one address, with enough copies for every shard to have one.
+///
+/// All are kept, however few shards there are: each has a queue of its own. Copies share one, and whichever shard wakes first
+/// takes the connection.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn shared(mut sockets: Vec<std::net::TcpListener>, shards: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let opened = sockets.len();
+    for copy in opened..shards {
+        let Some(socket) = sockets.get(copy % opened.max(1)) else { break };
+        let socket = socket.try_clone()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
 fn bind_one(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
@@ -207,6 +224,14 @@ mod tests {
             let port = sockets[0].local_addr().unwrap().port();
             assert!(port != 0);
             assert!(sockets.iter().all(|s| s.local_addr().unwrap().port() == port));
+        }
+    }
+
+    #[test]
+    fn few_sockets_are_copied_for_all_shards_and_many_are_all_kept() {
+        for (opened, shards, expected) in [(1, 3, 3), (2, 3, 3), (3, 2, 3), (0, 2, 0)] {
+            let sockets = if opened > 0 { bind("127.0.0.1:0".parse().unwrap(), opened).unwrap() } else { Vec::new() };
+            assert_eq!(shared(sockets, shards).unwrap().len(), expected, "{opened} for {shards}");
         }
     }
 

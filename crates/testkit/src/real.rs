@@ -108,6 +108,15 @@ const PEERS: &[Peer] = &[
     Peer { name: "curl", program: "curl", files: &[], package: "curl", version: "", root: "" },
     Peer { name: "openssl", program: "openssl", files: &[], package: "openssl", version: "", root: "" },
     Peer { name: "python3", program: "python3", files: &[], package: "python3", version: "", root: "" },
+    Peer {
+        name: "systemd-socket-activate",
+        program: "systemd-socket-activate",
+        files: &[],
+        package: "systemd",
+        version: "",
+        root: "",
+    },
+    Peer { name: "systemd-analyze", program: "systemd-analyze", files: &[], package: "systemd", version: "", root: "" },
     Peer { name: "sqlite3", program: "sqlite3", files: &[], package: "sqlite3", version: "", root: "" },
 ];
 

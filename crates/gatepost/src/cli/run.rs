@@ -5,6 +5,9 @@
 use super::{BAD_CONFIG, FAILED};
 use crate::config::meant::Meant;
 use crate::journal::{Journal, Level};
+use crate::life::handed::HandedSockets;
+use crate::life::notify::Notify;
+use crate::life::supervisor::Supervisor;
 use crate::login::house::Live;
 use crate::resolve::SystemDns;
 use crate::server::{self, Server};
@@ -21,6 +24,9 @@ use tokio::time::timeout;
 
 /// How often certificates are looked at for changes.
 const CERTIFICATES: Duration = Duration::from_secs(5);
+
+/// What a stop may take beyond the drain: goodbyes, and what a supervisor should leave us besides.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Run {
@@ -85,7 +91,8 @@ impl Run {
                 Some(listener) => Some(UnixListener::from_std(listener)?),
                 None => None,
             };
-            supervise(config, server, control, journal, patience).await
+            let supervisor = Supervisor::new(early.notify, journal.clone(), server.clocks());
+            supervise(config, server, control, supervisor, journal, patience).await
         })
     }
 }
@@ -105,6 +112,7 @@ impl From<io::Error> for Stop {
 struct Early {
     bound: Vec<server::Bound>,
     control: Option<std::os::unix::net::UnixListener>,
+    notify: Notify,
     remarks: Vec<String>,
 }
 
@@ -126,8 +134,14 @@ impl Early {
                 None
             }
         };
-        let bound = server::bind(meant, &mut |text| remarks.push(text)).map_err(Stop::Failed)?;
-        Ok(Early { bound, control, remarks })
+        let mut handed = HandedSockets::from_systemd().map_err(Stop::Failed)?;
+        let bound = server::bind(meant, &mut handed, &mut |text| remarks.push(text)).map_err(Stop::Failed)?;
+        handed.all_taken().map_err(Stop::Failed)?;
+        let notify = Notify::from_env().unwrap_or_else(|e| {
+            remarks.push(format!("{e}; the service manager hears nothing from us"));
+            Notify::default()
+        });
+        Ok(Early { bound, control, notify, remarks })
     }
 }
 
@@ -229,6 +243,7 @@ async fn supervise(
     config: &Path,
     mut server: Server,
     control: Option<UnixListener>,
+    mut supervisor: Supervisor,
     journal: Journal,
     mut patience: Duration,
 ) -> Result<(), Stop> {
@@ -237,16 +252,17 @@ async fn supervise(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut certificates = tokio::time::interval(CERTIFICATES);
     journal.say(Level::Info, "ready", &format_args!("gatepost {}", env!("CARGO_PKG_VERSION")));
+    supervisor.ready(&serving(&server));
     loop {
         tokio::select! {
             _ = hangup.recv() => {
                 // What came of it stands in the journal.
-                let _ = reload(config, &mut server, &journal, &mut patience);
+                let _ = reload(config, &mut server, &mut supervisor, &journal, &mut patience);
             }
             order = next_order(control.as_ref()) => match order {
                 Ok(mut stream) => {
                     let answer = match timeout(Duration::from_secs(5), read_order(&mut stream)).await {
-                        Ok(Ok(order)) if order == "reload" => match reload(config, &mut server, &journal, &mut patience) {
+                        Ok(Ok(order)) if order == "reload" => match reload(config, &mut server, &mut supervisor, &journal, &mut patience) {
                             Ok(remarks) => lines("ok", &remarks),
                             Err(problems) => lines("error", &problems),
                         },
@@ -263,12 +279,16 @@ async fn supervise(
             _ = certificates.tick() => {
                 server.reread_certificates();
                 server.tell_overload();
+                supervisor.status(&serving(&server));
             }
+            () = supervisor.watch() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
     }
-    journal.say(Level::Info, "stopping", &format_args!("{} sessions may go on for {} s", server.sessions(), patience.as_secs()));
+    let status = format!("{} sessions may go on for {} s", server.sessions(), patience.as_secs());
+    journal.say(Level::Info, "stopping", &status);
+    supervisor.stopping(patience + LAST_WORDS, &format!("Stopping: {status}."));
     let hurry = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -288,7 +308,38 @@ fn lines(verdict: &str, more: &[String]) -> String {
     text
 }
 
-fn reload(config: &Path, server: &mut Server, journal: &Journal, patience: &mut Duration) -> Result<Vec<String>, Vec<String>> {
+/// What the service manager shows of us.
+fn serving(server: &Server) -> String {
+    format!("Serving {} sessions on {} listeners.", server.sessions(), server.listening().len())
+}
+
+/// Reads the configuration anew, and tells the supervisor when that is over.
+fn reload(
+    config: &Path,
+    server: &mut Server,
+    supervisor: &mut Supervisor,
+    journal: &Journal,
+    patience: &mut Duration,
+) -> Result<Vec<String>, Vec<String>> {
+    supervisor.reloading();
+    let outcome = put_into_force(config, server, journal, patience);
+    match &outcome {
+        Ok(_) => supervisor.ready(&serving(server)),
+        // Also the end of the reload: there is no word for one that failed.
+        Err(problems) => supervisor.ready_after_trouble(&format!(
+            "Reload refused, the old configuration stays in force: {}",
+            problems.first().map_or("see the journal", String::as_str)
+        )),
+    }
+    outcome
+}
+
+fn put_into_force(
+    config: &Path,
+    server: &mut Server,
+    journal: &Journal,
+    patience: &mut Duration,
+) -> Result<Vec<String>, Vec<String>> {
     let problems = match crate::config::load(config, &super::catalog()) {
         Ok(loaded) => {
             let drain = loaded.meant.limits.drain;

@@ -29,3 +29,4 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod seeds;
 mod sources;
+mod supervised;

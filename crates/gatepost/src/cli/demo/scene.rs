@@ -9,6 +9,7 @@ use super::server::{self, MailServer, Report};
 use super::speech::{SPEECHES, Speech};
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::Journal;
+use crate::life::handed::HandedSockets;
 use crate::login::house::Live;
 use crate::protocol;
 use crate::resolve::Resolve;
@@ -168,7 +169,7 @@ impl Scene {
         let config = dir.0.join("gatepost.toml");
         std::fs::write(&config, configuration(&doors, wishes)).map_err(told("the configuration"))?;
         let loaded = crate::config::load(&config, &crate::cli::catalog()).map_err(|problems| problems.to_string())?;
-        let bound = gatepost::bind(&loaded.meant, &mut |_| {})?;
+        let bound = gatepost::bind(&loaded.meant, &mut HandedSockets::default(), &mut |_| {})?;
         drop(holding);
         let ports = doors.iter().flat_map(|at| [at.clear, at.implicit, at.behind]).map(|at| at.port()).collect();
         let live = Live::build(loaded.meant, ports, &gatepost::warn_to(&journal)).map_err(|problems| problems.join("\n"))?;
