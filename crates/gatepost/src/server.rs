@@ -9,7 +9,9 @@ mod generation;
 use crate::config::meant::{Listen, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
+use crate::login::arrival::tell_knocks;
 use crate::login::house::{Door, House, Live, Phase};
+use crate::login::limits::{Ceiling, Limit};
 use crate::login::session;
 use crate::protocol;
 use crate::resolve::Resolve;
@@ -80,7 +82,6 @@ fn bind_new(
         let Some(protocol) = protocol::find(listen.protocol) else {
             return Err(format!("{}: protocol {} has no row", listen.at, listen.protocol));
         };
-        let door = door(listen, protocol);
         let sockets = match handed.take(key.0, key.1, key.2) {
             Some(sockets) => relay::listen::shared(sockets, meant.server.threads),
             None => relay::listen::bind(listen.address, meant.server.threads),
@@ -89,6 +90,7 @@ fn bind_new(
             Ok(sockets) => {
                 let address = sockets.first().map_or(Ok(listen.address), std::net::TcpListener::local_addr);
                 let address = address.map_err(|e| format!("{}: {}: {e}", listen.at, listen.address))?;
+                let door = door(listen, protocol, address, Arc::new(Ceiling::new(listen.connections)));
                 bound.push(Bound { key, door, address, sockets });
             }
             Err(e) if listen.optional && family_missing(&e) => {
@@ -109,13 +111,15 @@ fn bind_new(
     Ok(bound)
 }
 
-fn door(listen: &Listen, protocol: &'static protocol::Protocol) -> Door {
+fn door(listen: &Listen, protocol: &'static protocol::Protocol, bound: SocketAddr, places: Arc<Ceiling>) -> Door {
     Door {
         protocol,
         tls: listen.tls,
         cleartext_auth: listen.cleartext_auth,
         proxy_protocol: listen.proxy_protocol,
         address: listen.address,
+        bound,
+        places,
     }
 }
 
@@ -139,7 +143,7 @@ pub struct Server {
     accepted: Arc<AcceptStats>,
     doors: HashMap<DoorKey, OpenDoor>,
     /// How much of each kind of overload has been written down.
-    told: [u64; 5],
+    told: [u64; 7],
     stressed: bool,
     warn: crate::users::Warn,
 }
@@ -175,7 +179,7 @@ impl Server {
             stop,
             accepted: Arc::default(),
             doors: HashMap::new(),
-            told: [0; 5],
+            told: [0; 7],
             stressed: false,
             warn,
         };
@@ -232,6 +236,14 @@ impl Server {
             self.house.journal.say(Level::Info, "listening", &words);
             self.doors.insert(key, OpenDoor { door, address, closed });
         }
+        self.post_doors();
+    }
+
+    /// Lets everybody know what is listened on.
+    fn post_doors(&self) {
+        let mut doors: Vec<Arc<Door>> = self.doors.values().map(|open| open.door.load_full()).collect();
+        doors.sort_unstable_by_key(|door| (door.protocol.name, door.bound));
+        self.house.doors.store(Arc::new(doors));
     }
 
     /// Puts a new configuration into force without touching a session.
@@ -277,7 +289,9 @@ impl Server {
         let gone: Vec<DoorKey> = self.doors.keys().filter(|key| !wanted.contains(key)).cloned().collect();
         for (listen, key) in live.meant.listen.iter().zip(&wanted) {
             if let (Some(open), Some(protocol)) = (self.doors.get(key), protocol::find(listen.protocol)) {
-                open.door.store(Arc::new(door(listen, protocol)));
+                let places = Arc::clone(&open.door.load().places);
+                places.set(listen.connections);
+                open.door.store(Arc::new(door(listen, protocol, open.address, places)));
             }
         }
         let log = live.meant.log.clone();
@@ -290,6 +304,7 @@ impl Server {
                 self.house.journal.say(Level::Info, "closed", &open.address);
             }
         }
+        self.post_doors();
         self.house.journal.reopen(log.format, log.level, log.file.as_deref());
         Ok(remarks)
     }
@@ -332,6 +347,11 @@ impl Server {
             ),
             (self.house.strangers.load(Ordering::Relaxed), strangers.as_str()),
             (self.house.seats.refusals(), "times accepting waited because all connections were taken (limits.connections)"),
+            (
+                self.house.full_doors.load(Ordering::Relaxed),
+                "connections were sent away: their listener has all that it may have (listen.connections)",
+            ),
+            (self.house.warnings.left_out(), "more limits were nearly reached (limit-near), too many for a line each"),
         ];
         for ((count, what), told) in now.into_iter().zip(&mut self.told) {
             if count > *told {
@@ -416,6 +436,11 @@ fn speaks_first(door: &Door) -> bool {
     door.tls != ListenTls::Implicit && door.proxy_protocol != ListenProxy::Required
 }
 
+fn tell_near(house: &House, limit: Limit, who: &dyn std::fmt::Display, ceiling: &Ceiling) {
+    let most = ceiling.limit().unwrap_or(usize::MAX);
+    house.warnings.near(&house.journal, limit, &format_args!("{who} {} of {most} connections", ceiling.used()));
+}
+
 /// Accepts on one socket until told to close.
 async fn accept(
     house: Arc<House>,
@@ -437,18 +462,33 @@ async fn accept(
         let (live, door) = (house.live.load(), door.load_full());
         // Before it takes a seat: one network over its limit must not hold those of the others.
         let balancer = door.proxy_protocol != ListenProxy::Off && live.proxies.admit(peer.ip()).is_some();
-        let exempt = balancer || live.trusted.admit(peer.ip()).is_some();
-        let limit = if exempt { usize::MAX } else { live.meant.limits.connections_before_login };
-        let Some(knock) = house.guard.knock(peer.ip(), limit) else {
+        let limits = &live.meant.limits;
+        let exempt = balancer || live.trusted.admit(peer.ip()).is_some() || limits.is_exempt(peer.ip());
+        let send_away = |stream: TcpStream, why| {
             if speaks_first(&door)
                 && let Ok(mut stream) = stream.into_std()
             {
                 // Non-blocking, and into an empty buffer: it is taken at once or not at all.
-                let _ = stream.write((door.protocol.goodbye)(Goodbye::TooManyConnections));
+                let _ = stream.write((door.protocol.goodbye)(why));
             }
-            return;
         };
-        let seat = house.seats.take();
+        let Some(knock) = house.guard.knock(peer.ip(), (!exempt).then_some(limits.connections_before_login)) else {
+            return send_away(stream, Goodbye::TooManyConnections);
+        };
+        if let Some(near) = knock.near {
+            tell_knocks(&house, near, limits.connections_before_login);
+        }
+        let Some(place) = door.places.enter() else {
+            house.full_doors.fetch_add(1, Ordering::Relaxed);
+            return send_away(stream, Goodbye::ListenerFull);
+        };
+        if place.near {
+            tell_near(&house, Limit::Listener, &format_args!("{} has", door.name()), &door.places);
+        }
+        let seat = house.seats.take(place);
+        if seat.near {
+            tell_near(&house, Limit::All, &"all listeners together have", house.seats.all());
+        }
         tokio::spawn(session::serve(stream, door, Arc::clone(&house), clock.clone(), knock, seat));
     };
     loop {

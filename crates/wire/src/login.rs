@@ -177,8 +177,10 @@ pub enum Goodbye {
     Idle,
     /// Too many failed logins.
     TooManyFailures,
-    /// Too many connections.
+    /// Too many connections of this address have not signed in.
     TooManyConnections,
+    /// The listener has all the connections that it may have.
+    ListenerFull,
     /// The server is going away.
     ShuttingDown,
     /// The backend is gone in the middle of a session.

@@ -64,6 +64,7 @@ fn is_pair(four: &Listen, six: &Listen) -> bool {
         && four.address.port() == six.address.port()
         && (four.protocol, four.tls) == (six.protocol, six.tls)
         && (four.cleartext_auth, four.proxy_protocol) == (six.cleartext_auth, six.proxy_protocol)
+        && four.connections == six.connections
 }
 
 struct Out {
@@ -112,6 +113,7 @@ impl Out {
             self.line("cleartext_auth", &word(words::CLEARTEXT_AUTH, listen.cleartext_auth), false);
         }
         self.line("proxy_protocol", &word(words::LISTEN_PROXY, listen.proxy_protocol), listen.proxy_protocol == ListenProxy::Off);
+        self.option("connections", listen.connections.map(|most| most.to_string()));
     }
 
     fn users(&mut self, block: &UsersBlock) {
@@ -208,6 +210,8 @@ impl Out {
         self.number("connections", limits.connections, default.connections);
         self.number("connections_before_login", limits.connections_before_login, default.connections_before_login);
         self.number("user_connections", limits.user_connections, default.user_connections);
+        let exempt = array(limits.exempt.iter().map(|net| quote(&net.to_string())));
+        self.line("exempt", &exempt, limits.exempt.is_empty());
         self.number("guesses", limits.guesses, default.guesses);
         self.duration("lookup_timeout", limits.lookup_timeout, default.lookup_timeout);
         self.number("lookups", limits.lookups, default.lookups);

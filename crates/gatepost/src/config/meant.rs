@@ -131,6 +131,8 @@ pub struct Listen {
     pub cleartext_auth: CleartextAuth,
     /// `proxy_protocol`, default off.
     pub proxy_protocol: ListenProxy,
+    /// `connections`: at this address at one time; default no limit of its own.
+    pub connections: Option<usize>,
     /// Where it is written, `file:line:col`, for errors when binding.
     pub at: String,
 }
@@ -340,6 +342,9 @@ pub struct Limits {
     pub connections_before_login: usize,
     /// `user_connections` (50) per user and address.
     pub user_connections: usize,
+    /// `exempt`: many users share these addresses (webmail): no limit per address, no delay after failed logins. No right to
+    /// speak for anybody.
+    pub exempt: Vec<IpNet>,
     /// `guesses` (20) failed logins per /32 or /64 in 10 minutes before delays double.
     pub guesses: u32,
     /// `lookup_timeout` (5 s).
@@ -348,6 +353,14 @@ pub struct Limits {
     pub lookups: usize,
     /// `drain` (30 s): how long sessions may go on after the order to stop.
     pub drain: Duration,
+}
+
+impl Limits {
+    /// Many share this address: what counts by address does not hold for it.
+    pub fn is_exempt(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.exempt.iter().any(|net| net.contains(&ip))
+    }
 }
 
 /// `[log]`.

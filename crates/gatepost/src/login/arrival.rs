@@ -3,7 +3,9 @@
 //! A header is believed of the peers in `trust.proxy_protocol` alone, and asked for only where the listener says so. Two lists
 //! stay apart: to be in that one gives no right to speak for clients by ID or XCLIENT, which is tested on the header's client.
 
-use super::house::Phase;
+use super::guard::Net;
+use super::house::{House, Phase};
+use super::limits::Limit;
 use super::session::{Talk, too_many_knocks};
 use crate::config::meant::{ListenProxy, ListenTls};
 use crate::journal::Level;
@@ -124,8 +126,12 @@ impl Talk<'_> {
     pub(super) fn knock_for_client(&mut self) -> bool {
         let moved = self.origin.speaks_for_another() || self.origin.source != self.origin.real_client;
         let trusted_itself = !self.origin.speaks_for_another() && self.live.trusted.admit(self.origin.source.0.ip()).is_some();
-        let limit = if moved && !trusted_itself { self.live.meant.limits.connections_before_login } else { usize::MAX };
-        self.knock = self.house.guard.knock(self.origin.client.0.ip(), limit);
+        let (ip, limits) = (self.origin.client.0.ip(), &self.live.meant.limits);
+        let exempt = !moved || trusted_itself || limits.is_exempt(ip);
+        self.knock = self.house.guard.knock(ip, (!exempt).then_some(limits.connections_before_login));
+        if let Some(near) = self.knock.as_ref().and_then(|knock| knock.near) {
+            tell_knocks(self.house, near, limits.connections_before_login);
+        }
         self.knock.is_some()
     }
 
@@ -140,6 +146,12 @@ impl Talk<'_> {
     pub(super) fn protected(&self) -> bool {
         self.tls.is_some() || self.shielded
     }
+}
+
+/// A network has nearly as many connections before login as it may have.
+pub fn tell_knocks(house: &House, (net, number): (Net, usize), limit: usize) {
+    let text = format_args!("{net} has {number} of {limit} connections that have not signed in");
+    house.warnings.near(&house.journal, Limit::BeforeLogin, &text);
 }
 
 /// A header in words for the log. What a balancer says is escaped there.

@@ -2,6 +2,7 @@
 
 use super::guard::Entered;
 use super::house::{House, Live, Phase};
+use super::limits::Limit;
 use crate::backend::connect::{self, Means, SignedIn};
 use crate::backend::health::Transition;
 use crate::chance;
@@ -27,7 +28,7 @@ pub struct Caller<'a> {
     pub origin: &'a Origin,
     /// Nobody can listen on the client's connection.
     pub protected: bool,
-    /// The peer is trusted and spoke for nobody: it is exempt from limits.
+    /// The peer is trusted and spoke for nobody, or many share its address: it is exempt from the limits per address.
     pub exempt: bool,
     /// What the client said of itself, where it is retained.
     pub client_id: &'a [(Vec<u8>, Option<Vec<u8>>)],
@@ -231,11 +232,9 @@ fn enter(house: &House, live: &Live, caller: &Caller<'_>, user: &str) -> Result<
     let ip = caller.origin.client.0.ip();
     match guard.enter(user, ip, limit) {
         Ok(entered) => {
-            // Once per crossing, not for every login above the mark.
-            if entered.number == (limit * 4).div_ceil(5) && limit > 1 {
-                let text =
-                    format_args!("user {user} has {} of {limit} sessions from {ip} (limits.user_connections)", entered.number);
-                house.journal.say(Level::Warning, "limit-near", &text);
+            if let Some(number) = entered.near {
+                let text = format_args!("user {user} has {number} of {limit} sessions from {ip}");
+                house.warnings.near(&house.journal, Limit::User, &text);
             }
             Ok(Some(entered))
         }

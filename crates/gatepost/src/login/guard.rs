@@ -1,10 +1,12 @@
 //! Limits on who may knock, how often, and how many may stay.
 //!
 //! Addresses count as /32 (IPv4) or /64 (IPv6). Every table is bounded, keyed with the standard library's random keys, and
-//! touched only at accept, at a login and at a session's end, never while bytes are relayed. Trusted peers themselves are
-//! exempt: what they forward is counted under the address they name.
+//! touched only at accept, at a login and at a session's end, never while bytes are relayed. Who is exempt (trusted peers
+//! themselves, `limits.exempt`) is not counted at all; what trusted peers forward is counted under the address they name.
 
+use super::tally::{Counted, Tally};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,12 +33,21 @@ impl Net {
     }
 }
 
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(ip) => write!(f, "{ip}"),
+            IpAddr::V6(ip) => write!(f, "{ip}/64"),
+        }
+    }
+}
+
 /// The tables.
 #[derive(Default)]
 pub struct Guard {
-    before_login: Mutex<HashMap<Net, usize>>,
+    before_login: Mutex<Tally<Net>>,
     guesses: Mutex<HashMap<Net, Guesses>>,
-    users: Mutex<HashMap<(Box<str>, Net), usize>>,
+    users: Mutex<Tally<(Box<str>, Net)>>,
     sent_away: AtomicU64,
 }
 
@@ -48,17 +59,40 @@ struct Guesses {
 }
 
 impl Guard {
-    /// A connection that has not signed in. `None`: this network has `limit` of them already.
-    pub fn knock(self: &Arc<Self>, ip: IpAddr, limit: usize) -> Option<Knock> {
+    /// A connection that has not signed in; without a limit it is exempt, and not counted. `None`: this network has `limit` of
+    /// them already.
+    pub fn knock(self: &Arc<Self>, ip: IpAddr, limit: Option<usize>) -> Option<Knock> {
+        let Some(limit) = limit else { return Some(Knock { counted: None, near: None }) };
         let net = Net::of(ip);
-        let mut table = lock(&self.before_login);
-        let count = table.entry(net).or_insert(0);
-        if *count >= limit {
-            self.sent_away.fetch_add(1, Ordering::Relaxed);
-            return None;
+        match lock(&self.before_login).add(&net, limit) {
+            Ok(Counted { number, near }) => {
+                Some(Knock { counted: Some((Arc::clone(self), net, limit)), near: near.then_some((net, number)) })
+            }
+            Err(_) => {
+                self.sent_away.fetch_add(1, Ordering::Relaxed);
+                None
+            }
         }
-        *count += 1;
-        Some(Knock { guard: Arc::clone(self), net })
+    }
+
+    /// The most that one network has before login.
+    pub fn most_before_login(&self) -> usize {
+        lock(&self.before_login).highest()
+    }
+
+    /// The network that has the most before login.
+    pub fn fullest_before_login(&self) -> Option<Net> {
+        lock(&self.before_login).fullest().map(|(net, _)| *net)
+    }
+
+    /// The most sessions that one user has from one network.
+    pub fn most_of_a_user(&self) -> usize {
+        lock(&self.users).highest()
+    }
+
+    /// The user that has the most sessions from one network.
+    pub fn fullest_user(&self) -> Option<(Box<str>, Net)> {
+        lock(&self.users).fullest().map(|(key, _)| key.clone())
     }
 
     /// How many connections were sent away because their network had too many.
@@ -68,7 +102,7 @@ impl Guard {
 
     /// This user has `limit` sessions from this address already: how many. Only looks.
     pub fn is_full(&self, user: &str, ip: IpAddr, limit: usize) -> Option<usize> {
-        lock(&self.users).get(&(Box::from(user), Net::of(ip))).copied().filter(|count| *count >= limit)
+        Some(lock(&self.users).count(&(Box::from(user), Net::of(ip)))).filter(|count| *count >= limit)
     }
 
     /// A login of this user from this address. `Err`: how many there are already.
@@ -77,13 +111,8 @@ impl Guard {
     /// The limit is reached.
     pub fn enter(self: &Arc<Self>, user: &str, ip: IpAddr, limit: usize) -> Result<Entered, usize> {
         let key = (Box::from(user), Net::of(ip));
-        let mut table = lock(&self.users);
-        let count = table.entry(key.clone()).or_insert(0);
-        if *count >= limit {
-            return Err(*count);
-        }
-        *count += 1;
-        Ok(Entered { guard: Arc::clone(self), key, number: *count })
+        let Counted { number, near } = lock(&self.users).add(&key, limit)?;
+        Ok(Entered { guard: Arc::clone(self), key, limit, near: near.then_some(number) })
     }
 
     /// A wrong password came from here.
@@ -123,13 +152,17 @@ impl Guard {
 
 /// A connection that counts as not signed in, until dropped.
 pub struct Knock {
-    guard: Arc<Guard>,
-    net: Net,
+    /// Where, under which limit; nowhere if it is exempt.
+    counted: Option<(Arc<Guard>, Net, usize)>,
+    /// With it the network came near the limit: worth a line.
+    pub near: Option<(Net, usize)>,
 }
 
 impl Drop for Knock {
     fn drop(&mut self) {
-        release(&mut lock(&self.guard.before_login), &self.net);
+        if let Some((guard, net, limit)) = &self.counted {
+            lock(&guard.before_login).remove(net, *limit);
+        }
     }
 }
 
@@ -137,26 +170,14 @@ impl Drop for Knock {
 pub struct Entered {
     guard: Arc<Guard>,
     key: (Box<str>, Net),
-    /// Which one of this user and address it is.
-    pub number: usize,
+    limit: usize,
+    /// With it the user came near the limit: how many there are. Worth a line.
+    pub near: Option<usize>,
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        release(&mut lock(&self.guard.users), &self.key);
-    }
-}
-
-fn release<K: std::hash::Hash + Eq>(table: &mut HashMap<K, usize>, key: &K) {
-    if let Some(count) = table.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            table.remove(key);
-        }
-    }
-    // A burst must not hold its memory for ever.
-    if table.len() * 8 < table.capacity() && table.capacity() > 1024 {
-        table.shrink_to(table.len() * 2);
+        lock(&self.guard.users).remove(&self.key, self.limit);
     }
 }
 
@@ -184,12 +205,14 @@ mod tests {
     #[test]
     fn knocks_and_sessions_are_counted_and_given_back() {
         let guard = Arc::new(Guard::default());
-        let first = guard.knock(ip("10.0.0.1"), 2).unwrap();
-        let _second = guard.knock(ip("10.0.0.1"), 2).unwrap();
-        assert!(guard.knock(ip("10.0.0.1"), 2).is_none());
-        assert!(guard.knock(ip("10.0.0.2"), 2).is_some());
+        let first = guard.knock(ip("10.0.0.1"), Some(2)).unwrap();
+        let _second = guard.knock(ip("10.0.0.1"), Some(2)).unwrap();
+        assert!(guard.knock(ip("10.0.0.1"), Some(2)).is_none());
+        assert!(guard.knock(ip("10.0.0.2"), Some(2)).is_some());
+        assert!(guard.knock(ip("10.0.0.1"), None).is_some(), "who is exempt is neither refused nor counted");
+        assert_eq!(guard.most_before_login(), 2);
         drop(first);
-        assert!(guard.knock(ip("10.0.0.1"), 2).is_some());
+        assert!(guard.knock(ip("10.0.0.1"), Some(2)).is_some());
         let entered = guard.enter("alice", ip("10.0.0.1"), 1).unwrap();
         assert_eq!(guard.enter("alice", ip("10.0.0.1"), 1).err(), Some(1));
         assert!(guard.enter("bob", ip("10.0.0.1"), 1).is_ok());

@@ -2,6 +2,7 @@
 
 use super::guard::Guard;
 use super::learnt::Learnt;
+use super::limits::{Ceiling, Under, Warnings};
 use super::roll::Roll;
 use crate::backend::health::Health;
 use crate::backend::source::Sources;
@@ -35,6 +36,17 @@ pub struct Door {
     pub proxy_protocol: ListenProxy,
     /// The address as configured.
     pub address: SocketAddr,
+    /// The address after binding: the port is known.
+    pub bound: SocketAddr,
+    /// Its connections, and how many there may be; the same after a reload.
+    pub places: Arc<Ceiling>,
+}
+
+impl Door {
+    /// What an operator calls it.
+    pub fn name(&self) -> String {
+        format!("{} on {}", self.protocol.name, self.bound)
+    }
 }
 
 /// One generation of the configuration, ready for use. A session keeps the one it began with.
@@ -105,8 +117,14 @@ pub struct House {
     pub strangers: AtomicU64,
     /// The last of those peers.
     pub last_stranger: Mutex<Option<IpAddr>>,
+    /// How many connections were closed because their listener had all that it may have.
+    pub full_doors: AtomicU64,
     /// All connections.
     pub seats: Arc<Seats>,
+    /// What is listened on.
+    pub doors: ArcSwap<Vec<Arc<Door>>>,
+    /// What is said of limits that are nearly reached.
+    pub warnings: Warnings,
     /// Where the life of the process stands.
     pub phase: watch::Receiver<Phase>,
     remarks: Mutex<HashSet<String>>,
@@ -126,7 +144,10 @@ impl House {
             resolver,
             strangers: AtomicU64::new(0),
             last_stranger: Mutex::new(None),
+            full_doors: AtomicU64::new(0),
             seats,
+            doors: ArcSwap::default(),
+            warnings: Warnings::default(),
             phase,
             remarks: Mutex::new(HashSet::new()),
         }
@@ -145,33 +166,31 @@ impl House {
 /// How many connections there may be in all: accept waits while all are taken, so that no descriptor is wanting in the
 /// middle of a login.
 pub struct Seats {
-    taken: AtomicUsize,
+    all: Ceiling,
     waiting: AtomicUsize,
-    limit: AtomicUsize,
     refusals: AtomicU64,
     freed: Notify,
 }
 
 impl Seats {
     fn new(limit: usize) -> Seats {
-        Seats {
-            taken: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit),
-            refusals: AtomicU64::new(0),
-            freed: Notify::new(),
-        }
+        Seats { all: Ceiling::new(Some(limit)), waiting: AtomicUsize::new(0), refusals: AtomicU64::new(0), freed: Notify::new() }
     }
 
     /// A reload changed the limit.
     pub fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Relaxed);
+        self.all.set(Some(limit));
         self.freed.notify_waiters();
+    }
+
+    /// How many are taken, and how many there are.
+    pub fn all(&self) -> &Ceiling {
+        &self.all
     }
 
     /// All are taken.
     pub fn full(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed)
+        self.all.is_full()
     }
 
     /// Waits until one is free.
@@ -187,10 +206,10 @@ impl Seats {
     }
 
     /// Takes one. Accepting sockets race for the last, so a few more than the limit can be taken: at most one per socket.
-    pub fn take(self: &Arc<Self>) -> Seat {
-        self.taken.fetch_add(1, Ordering::Relaxed);
+    pub fn take(self: &Arc<Self>, place: Under) -> Seat {
+        let near = self.all.add();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Seat { seats: Arc::clone(self), before_login: true }
+        Seat { seats: Arc::clone(self), before_login: true, near, _place: place }
     }
 
     /// How often an accepting socket found all of them taken.
@@ -200,12 +219,18 @@ impl Seats {
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.all.used()
+    }
+
+    /// How many are taken by clients that have not signed in.
+    pub fn strangers(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// More than 80 % of all seats are held by strangers: patience is short.
     pub fn stressed(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed).saturating_mul(5) > self.limit.load(Ordering::Relaxed).saturating_mul(4)
+        let limit = self.all.limit().unwrap_or(usize::MAX);
+        self.waiting.load(Ordering::Relaxed).saturating_mul(5) > limit.saturating_mul(4)
     }
 }
 
@@ -213,6 +238,10 @@ impl Seats {
 pub struct Seat {
     seats: Arc<Seats>,
     before_login: bool,
+    /// With it all seats came near their limit: worth a line.
+    pub near: bool,
+    /// The place among the connections of its listener.
+    _place: Under,
 }
 
 impl Seat {
@@ -227,7 +256,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.signed_in();
-        self.seats.taken.fetch_sub(1, Ordering::Relaxed);
+        self.seats.all.remove();
         self.seats.freed.notify_waiters();
     }
 }
@@ -239,16 +268,19 @@ mod tests {
     #[test]
     fn seats_are_given_back_and_stress_looks_at_strangers_only() {
         let seats = Arc::new(Seats::new(10));
-        let mut all: Vec<Seat> = (0..9).map(|_| seats.take()).collect();
+        let listener = Arc::new(Ceiling::new(None));
+        let take = || seats.take(listener.enter().unwrap());
+        let mut all: Vec<Seat> = (0..9).map(|_| take()).collect();
+        assert!(!all[6].near && all[7].near && !all[8].near, "80 % are told of once");
         assert!(seats.stressed());
         assert!(!seats.full());
         for seat in &mut all {
             seat.signed_in();
         }
         assert!(!seats.stressed());
-        all.push(seats.take());
+        all.push(take());
         assert!(seats.full());
         drop(all);
-        assert_eq!((seats.taken(), seats.waiting.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((seats.taken(), seats.strangers(), listener.used()), (0, 0, 0));
     }
 }

@@ -257,9 +257,10 @@ impl Talk<'_> {
         }
     }
 
-    /// A trusted peer that speaks for itself is not limited.
+    /// A trusted peer that speaks for itself is not limited, nor who comes from an address that many share (`limits.exempt`).
     pub(super) fn exempt(&self) -> bool {
-        self.trust.is_some() && !self.origin.speaks_for_another()
+        let itself = self.trust.is_some() && !self.origin.speaks_for_another();
+        itself || self.live.meant.limits.is_exempt(self.origin.client.0.ip())
     }
 
     /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.

@@ -110,6 +110,12 @@ impl Chain {
         self.verdict(question, standing).await
     }
 
+    /// The database with the most lookups under way, of those that it may have: its name, how many, how many at most.
+    pub fn busiest(&self) -> Option<(&str, usize, usize)> {
+        let busy = self.blocks.iter().map(|block| (block.name.as_str(), block.under_way(), block.lookups));
+        busy.max_by_key(|(_, under_way, _)| *under_way)
+    }
+
     async fn verdict(&self, question: &Question<'_>, standing: Standing<'_>) -> Result<Answer, Failure> {
         if standing.state {
             return Ok(standing.answer());

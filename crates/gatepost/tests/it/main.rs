@@ -22,6 +22,7 @@ mod hops;
 mod hostile_clients;
 mod identity;
 mod life;
+mod limits;
 mod misbehave;
 mod moving;
 mod privileges;

@@ -1,15 +1,17 @@
 //! `[limits]`: what one connection, one address, one user and all together may cost. Zero never means "no limit".
 
+use super::trust::{Everybody, networks_of};
 use crate::config::kinds;
 use crate::config::meant::Limits;
 use crate::config::reading::{Reading, Section};
+use ipnet::IpNet;
 use rustix::process::{Resource, getrlimit};
 use std::time::Duration;
 
 /// Descriptors that are not clients': listeners, databases, logs, the runtime.
 const RESERVED: usize = 256;
 /// More than any host has ports for; the default where descriptors are unlimited.
-const MOST_CONNECTIONS: usize = 1_000_000;
+pub(super) const MOST_CONNECTIONS: usize = 1_000_000;
 const COUNT: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 
 pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Limits {
@@ -41,6 +43,7 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Limits {
             default.connections_before_login,
         ),
         user_connections: section.read_or(r, "user_connections", kinds::number(1..=MOST_CONNECTIONS), default.user_connections),
+        exempt: read_exempt(r, section),
         guesses: section.read_or(r, "guesses", kinds::number(COUNT), default.guesses),
         lookup_timeout: section.read_or(
             r,
@@ -51,6 +54,15 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Limits {
         lookups: section.read_or(r, "lookups", kinds::number(1..=65536), default.lookups),
         drain: section.read_or(r, "drain", seconds(0, 86_400), default.drain),
     }
+}
+
+fn read_exempt(r: &mut Reading<'_>, section: &mut Section) -> Vec<IpNet> {
+    let too_many = Everybody {
+        code: "limit",
+        why: "the limits per address would hold for nobody",
+        fix: "list only webmail servers and the like, at which many users share an address; or raise the limits",
+    };
+    networks_of(r, section, "exempt", &too_many).0
 }
 
 /// The defaults on this host.
@@ -68,6 +80,7 @@ pub(crate) fn default_limits() -> Limits {
         connections: connections(descriptors),
         connections_before_login: 100,
         user_connections: 50,
+        exempt: Vec::new(),
         guesses: 20,
         lookup_timeout: Duration::from_secs(5),
         lookups: 256,

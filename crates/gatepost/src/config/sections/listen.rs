@@ -8,6 +8,7 @@
 //! there. Both are about whom we believe, so each needs its counterpart to be written.
 
 use super::address::{Address, parse_address};
+use super::limits::MOST_CONNECTIONS;
 use super::trust::Balancers;
 use crate::config::catalog::ProtocolName;
 use crate::config::kinds;
@@ -95,6 +96,7 @@ fn read_block(
     check_offloaded(r, tls.as_ref(), proxy.as_ref(), cleartext_auth.as_ref());
     let cleartext_auth = cleartext_auth.map_or(CleartextAuth::Loopback, |told| told.value);
     let proxy_protocol = proxy.and_then(|told| told.value).unwrap_or(ListenProxy::Off);
+    let connections = block.read(r, "connections", kinds::number(1..=MOST_CONNECTIONS)).map(|told| told.value);
     let written = block.has("address");
     let addresses = match block.read(r, "address", addresses) {
         Some(told) => told.value,
@@ -137,6 +139,7 @@ fn read_block(
                 tls: listen_tls.unwrap_or(protocol.tls),
                 cleartext_auth,
                 proxy_protocol,
+                connections,
                 at: r.told_place(at),
             };
             for socket in address.sockets(protocol.port) {

@@ -24,17 +24,31 @@ pub(super) struct Balancers {
 }
 
 pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> (Trust, Balancers) {
-    let (networks, _) =
-        networks_of(r, section, "networks", "list only the proxies and webmail servers that tell true client addresses");
+    let claims = |fix| Everybody { code: "trust", why: "any client could claim to be any other", fix };
+    let proxies = claims("list only the proxies and webmail servers that tell true client addresses");
+    let (networks, _) = networks_of(r, section, "networks", &proxies);
     let identity_before_tls = section.read_or(r, "identity_before_tls", kinds::word(BEFORE_TLS), true);
-    let (proxy_protocol, balancers) =
-        networks_of(r, section, "proxy_protocol", "list only the balancers that begin their connections with a PROXY header");
+    let headers = claims("list only the balancers that begin their connections with a PROXY header");
+    let (proxy_protocol, balancers) = networks_of(r, section, "proxy_protocol", &headers);
     section.later(r, LATER);
     (Trust { networks, identity_before_tls, proxy_protocol }, balancers)
 }
 
-/// A list of networks that are not everybody; `fix` says who belongs into it.
-fn networks_of(r: &mut Reading<'_>, section: &mut Section, key: &'static str, fix: &str) -> (Vec<IpNet>, Balancers) {
+/// What is said of a list that everybody is in.
+pub(super) struct Everybody {
+    pub(super) code: &'static str,
+    pub(super) why: &'static str,
+    /// Who belongs into it.
+    pub(super) fix: &'static str,
+}
+
+/// A list of networks that are not everybody.
+pub(super) fn networks_of(
+    r: &mut Reading<'_>,
+    section: &mut Section,
+    key: &'static str,
+    everybody: &Everybody,
+) -> (Vec<IpNet>, Balancers) {
     let mut written = false;
     let told = section.read(r, key, |r, item| {
         written = !matches!(&item.value.what, What::Array(items) if items.is_empty());
@@ -45,8 +59,8 @@ fn networks_of(r: &mut Reading<'_>, section: &mut Section, key: &'static str, fi
     // Halves of the world in two lines are the world as well.
     if IpNet::aggregate(&networks).iter().any(|net| net.prefix_len() == 0) {
         let name = section.full(key);
-        let text = format!("`{name}` covers every address of a family: any client could claim to be any other");
-        r.error_fix(at.unwrap_or(section.at), "trust", text, fix);
+        let text = format!("`{name}` covers every address of a family: {}", everybody.why);
+        r.error_fix(at.unwrap_or(section.at), everybody.code, text, everybody.fix);
     }
     (networks, Balancers { written, at })
 }

@@ -101,6 +101,16 @@ fn listeners_behind_balancers() {
 }
 
 #[test]
+fn connections_of_a_listener() {
+    let block = |value: &str| {
+        format!("[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\naddress = \"127.0.0.1\"\nconnections = {value}\n")
+    };
+    for (value, wrong) in [("0", "range]: `listen.connections` is 0; it must be from 1 to"), ("\"many\"", "kind]: ")] {
+        listening(&block(value), &[&format!("7:15: error[{wrong}")]);
+    }
+}
+
+#[test]
 fn headers_that_nobody_may_send_or_nobody_hears() {
     let block = |rest: &str| format!("[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\ncleartext_auth = \"always\"\n{rest}\n");
     for trust in ["", "[trust]\nproxy_protocol = []", "[trust]\nnetworks = [\"10.2.0.4\"]"] {

@@ -29,6 +29,7 @@ tls = "implicit"
 [[listen]]
 protocol = "pop3"
 proxy_protocol = "mixed"
+connections = 5000
 [[listen]]
 protocol = "pop3s"
 tls = "offloaded"
@@ -91,6 +92,7 @@ tls_handshake_timeout = "10s"
 connections = 7
 connections_before_login = 8
 user_connections = 9
+exempt = ["192.0.2.40", "2001:db8:4::/64"]
 guesses = 10
 lookup_timeout = "3s"
 lookups = 12
@@ -146,8 +148,9 @@ fn every_key_has_its_meaning() {
     let told: Vec<_> = listen
         .iter()
         .map(|one| {
-            let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, at: _ } = one;
-            format!("{protocol} {address} {tls:?} {cleartext_auth:?} {proxy_protocol:?} {optional}")
+            let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, connections, at: _ } = one;
+            let most = connections.map_or(String::new(), |most| format!(" {most}"));
+            format!("{protocol} {address} {tls:?} {cleartext_auth:?} {proxy_protocol:?} {optional}{most}")
         })
         .collect();
     assert_eq!(
@@ -161,8 +164,8 @@ fn every_key_has_its_meaning() {
             "imap [::1]:1143 Implicit Loopback Off false",
             "imap 0.0.0.0:2143 Implicit Loopback Off true",
             "imap [::]:2143 Implicit Loopback Off true",
-            "pop3 0.0.0.0:110 StartTls Loopback Mixed true",
-            "pop3 [::]:110 StartTls Loopback Mixed true",
+            "pop3 0.0.0.0:110 StartTls Loopback Mixed true 5000",
+            "pop3 [::]:110 StartTls Loopback Mixed true 5000",
             "pop3 0.0.0.0:995 Offloaded Loopback Required true",
             "pop3 [::]:995 Offloaded Loopback Required true",
         ]
@@ -233,6 +236,7 @@ fn every_key_has_its_meaning() {
         connections: 7,
         connections_before_login: 8,
         user_connections: 9,
+        exempt: vec!["192.0.2.40/32".parse().unwrap(), "2001:db8:4::/64".parse().unwrap()],
         guesses: 10,
         lookup_timeout: Duration::from_secs(3),
         lookups: 12,
@@ -257,7 +261,8 @@ fn the_smallest_file() {
     assert_eq!((meant.imap.capability, meant.imap.id_retain), (None, false));
     assert_eq!(meant.imap.idle_timeout, Duration::from_secs(7200));
     assert!(meant.trust.proxy_protocol.is_empty());
-    assert_eq!(meant.listen[0].proxy_protocol, ListenProxy::Off);
+    assert_eq!((meant.listen[0].proxy_protocol, meant.listen[0].connections), (ListenProxy::Off, None));
+    assert!(meant.limits.exempt.is_empty());
     assert_eq!((meant.backend.source_ips, meant.backend.local.len()), (vec![], 0));
     assert_eq!(meant.backend.disconnect_spread, Duration::ZERO);
     assert_eq!((meant.backend.proxy_protocol, meant.backend.identity_refused), (BackendProxy::Off, IdentityRefused::Fail));

@@ -107,6 +107,14 @@ fn trust() {
         &["13:18: error[trust]: `trust.proxy_protocol` covers every address of a family|list only the balancers"],
     );
     behind(
+        "[limits]\nexempt = [\"192.0.2.40/24\", \"webmail\"]",
+        &["12:11: error[value]: `limits.exempt`: `192.0.2.40/24` has bits behind its prefix", "12:28: error[value]: |is neither"],
+    );
+    behind(
+        "[limits]\nexempt = [\"::/0\"]",
+        &["12:10: error[limit]: `limits.exempt` covers every address of a family: the limits per address|or raise the limits"],
+    );
+    behind(
         "[trust]\nlogin = []\nidentity_before_tls = \"no\"",
         &[
             "12:1: error[later]: `trust.login` is not in this version",

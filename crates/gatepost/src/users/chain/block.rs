@@ -137,6 +137,11 @@ impl Block {
         self.protocols.is_empty() || self.protocols.iter().any(|name| name == protocol)
     }
 
+    /// How many lookups are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.lookups.saturating_sub(self.gate.available_permits())
+    }
+
     /// Asks this database and checks the password.
     pub(super) async fn ask(&self, question: &Question<'_>, standing: &Standing<'_>, pool: &Pool) -> Outcome {
         let before = Asked { question, user: &standing.user, so_far: &standing.fields };
