@@ -15,3 +15,4 @@ pub mod resolve;
 pub mod route;
 pub mod server;
 pub mod users;
+pub mod witness;

@@ -9,7 +9,7 @@ mod generation;
 use crate::config::meant::{Listen, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
-use crate::login::arrival::tell_knocks;
+use crate::login::arrival::{knocks_of_peer, tell_knocks};
 use crate::login::house::{Door, House, Live, Phase};
 use crate::login::limits::{Ceiling, Limit};
 use crate::login::session;
@@ -461,9 +461,7 @@ async fn accept(
         let Ok(peer) = stream.peer_addr() else { return };
         let (live, door) = (house.live.load(), door.load_full());
         // Before it takes a seat: one network over its limit must not hold those of the others.
-        let balancer = door.proxy_protocol != ListenProxy::Off && live.proxies.admit(peer.ip()).is_some();
-        let limits = &live.meant.limits;
-        let exempt = balancer || live.trusted.admit(peer.ip()).is_some() || limits.is_exempt(peer.ip());
+        let knocks = knocks_of_peer(&door, &live, peer.ip());
         let send_away = |stream: TcpStream, why| {
             if speaks_first(&door)
                 && let Ok(mut stream) = stream.into_std()
@@ -472,11 +470,11 @@ async fn accept(
                 let _ = stream.write((door.protocol.goodbye)(why));
             }
         };
-        let Some(knock) = house.guard.knock(peer.ip(), (!exempt).then_some(limits.connections_before_login)) else {
+        let Some(knock) = house.guard.knock(peer.ip(), knocks) else {
             return send_away(stream, Goodbye::TooManyConnections);
         };
-        if let Some(near) = knock.near {
-            tell_knocks(&house, near, limits.connections_before_login);
+        if let Some((near, limit)) = knock.near.zip(knocks) {
+            tell_knocks(&house, near, limit);
         }
         let Some(place) = door.places.enter() else {
             house.full_doors.fetch_add(1, Ordering::Relaxed);

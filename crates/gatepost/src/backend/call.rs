@@ -7,7 +7,8 @@ use crate::failure::{Failure, Kind, Retry, Side};
 use crate::route::Route;
 use bytes::BytesMut;
 use relay::conn::Conn;
-use relay::dial::{dial, out_of_ports};
+use relay::dial::{dial, exists_here, out_of_ports};
+use relay::tls::connector::Connector;
 use relay::{TlsErrorKind, TlsFacts};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -81,18 +82,23 @@ impl Call<'_> {
 
     fn tell(&self, transition: Option<Transition>, text: &str) {
         if let Some(transition) = transition {
-            (self.means.tell)(self.at, transition, text);
+            self.means.tell.tell(self.at, transition, text);
         }
     }
 
     /// Waits for a place among those who connect to this backend.
     async fn enter(&self) -> Result<Attempt, Failure> {
-        let place = &self.place;
         // Where there are other addresses, nobody queues for this one longer than a connect may take.
         let longest = if self.others { Instant::now() + self.means.connect_timeout } else { self.deadline };
         let by = self.deadline.min(longest);
         let place_of = Place::new(self.at, self.route);
-        self.means.health.enter(place_of, by, self.route.give_up_after).await.map_err(|refused| match refused {
+        self.means.health.enter(place_of, by, self.route.give_up_after).await.map_err(|refused| self.kept_out(&refused))
+    }
+
+    /// It may not be tried now.
+    fn kept_out(&self, refused: &Refused) -> Failure {
+        let place = &self.place;
+        match refused {
             Refused::Down { .. } => {
                 let detail = format!("{place}: not tried: {refused}");
                 Failure::new(Side::Backend, Kind::BackendDown, detail).retry(Retry::OtherAddress)
@@ -101,7 +107,44 @@ impl Call<'_> {
                 let detail = format!("{place}: no turn to connect in time: {refused}");
                 Failure::new(Side::Backend, Kind::BackendBusy, detail).retry(Retry::OtherAddress)
             }
-        })
+        }
+    }
+
+    /// What stands in the way of a call before anything is sent, as far as it can be known without a connection.
+    ///
+    /// # Errors
+    /// As [`Call::one_try`] would fail.
+    pub(super) fn foresee(&self) -> Result<(), Failure> {
+        self.means
+            .health
+            .look(Place::new(self.at, self.route), self.route.give_up_after)
+            .verdict
+            .map_err(|refused| self.kept_out(&refused))?;
+        if let Some(source) = self.route.source {
+            self.of_one_family(source)?;
+            if matches!(exists_here(source), Ok(false)) {
+                return Err(self.no_address_of_ours(source));
+            }
+        }
+        if self.route.secure != Secure::Never {
+            self.connector()?;
+        }
+        Ok(())
+    }
+
+    fn of_one_family(&self, source: IpAddr) -> Result<(), Failure> {
+        if source.is_ipv4() == self.at.is_ipv4() {
+            return Ok(());
+        }
+        Err(self.bad_source(&format!("{source} cannot reach {}, which is of the other address family", self.at)))
+    }
+
+    fn no_address_of_ours(&self, source: IpAddr) -> Failure {
+        self.bad_source(&format!("{source} is no address of this host"))
+    }
+
+    fn bad_source(&self, what: &str) -> Failure {
+        Failure::row(&self.route.database, "source_ip", what).retry(Retry::OtherAddress)
     }
 
     /// Connects, says the PROXY header, and begins TLS where it comes first.
@@ -128,7 +171,7 @@ impl Call<'_> {
     }
 
     /// The header, and what had to be left out of it. A backend that must not know who is calling gets one that says nothing.
-    fn proxy_header(&self) -> (BytesMut, Vec<&'static str>) {
+    pub(super) fn proxy_header(&self) -> (BytesMut, Vec<&'static str>) {
         let mut left_out = Vec::new();
         let mut header = BytesMut::new();
         let introduction = (self.words.introduction)();
@@ -150,13 +193,10 @@ impl Call<'_> {
             Failure::new(side, Kind::Connect, format!("{place}: connect: {e}")).retry(Retry::Again)
         };
         if let Some(source) = self.route.source {
-            let bad = |what: String| Failure::row(&self.route.database, "source_ip", what).retry(Retry::OtherAddress);
-            if source.is_ipv4() != at.is_ipv4() {
-                return Err(bad(format!("{source} cannot reach {at}, which is of the other address family")));
-            }
+            self.of_one_family(source)?;
             return dial(at, Some(source)).await.map_err(|e| match e.kind() {
                 _ if out_of_ports(&e) => ours(format!("source_ip {source} has no free port for it")),
-                io::ErrorKind::AddrNotAvailable => bad(format!("{source} is no address of this host")),
+                io::ErrorKind::AddrNotAvailable => self.no_address_of_ours(source),
                 _ => theirs(e),
             });
         }
@@ -276,10 +316,15 @@ impl Call<'_> {
         Failure::new(Side::Backend, Kind::Timeout, format!("{place}: {what}, state {state}{hint}")).retry(retry)
     }
 
+    /// TLS as the route wants it.
+    fn connector(&self) -> Result<&Connector, Failure> {
+        let connector = if self.route.verify { self.means.verified } else { Ok(self.means.any_cert) };
+        connector.map_err(|why| Failure::new(Side::Us, Kind::BackendTls, format!("{}: TLS: {why}", self.place)))
+    }
+
     async fn secure(&self, conn: Conn, input: &BytesMut, by: Instant) -> Result<(Conn, TlsFacts), Failure> {
         let place = &self.place;
-        let connector = if self.route.verify { self.means.verified } else { Ok(self.means.any_cert) };
-        let connector = connector.map_err(|why| Failure::new(Side::Us, Kind::BackendTls, format!("{place}: TLS: {why}")))?;
+        let connector = self.connector()?;
         let shaking = connector.connect(conn, server_name(&self.route.host), input);
         timeout_at(by, shaking).await.map_err(|_| self.late("tls"))?.map_err(|e| {
             // An invalid certificate is a matter for the operator; a handshake that broke may go well at another address.
@@ -339,7 +384,7 @@ fn lost(place: &str, dance: &Dance, e: &io::Error) -> Failure {
 }
 
 /// The name a certificate is checked against: an address loses its brackets.
-fn server_name(host: &str) -> &str {
+pub fn server_name(host: &str) -> &str {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host)
 }
 

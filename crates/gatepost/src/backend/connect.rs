@@ -12,17 +12,19 @@
 
 use super::call::Call;
 use super::health::{Health, Place, Transition};
+use super::seen;
 use super::source::Sources;
 use crate::chance;
 use crate::config::meant::BackendProxy;
 use crate::failure::{Failure, Kind, Retry, Side};
 use crate::resolve::Resolve;
 use crate::route::{self, Maybe, Route};
+use crate::witness::{Step, Witness};
 use bytes::BytesMut;
 use relay::TlsFacts;
 use relay::conn::Conn;
 use relay::tls::connector::Connector;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::dance::dialect::Dialect;
@@ -44,8 +46,8 @@ pub struct Means<'a> {
     pub any_cert: &'a Connector,
     /// `connect_timeout`.
     pub connect_timeout: Duration,
-    /// Whether an address is this server's, on a port that it serves or (with true) on any: for the check against loops.
-    pub ourselves: &'a (dyn Fn(SocketAddr, bool) -> bool + Sync),
+    /// What is this server itself: for the check against loops.
+    pub ourselves: Ourselves<'a>,
     /// What is known of backends.
     pub health: &'a Health,
     /// `source_ips`.
@@ -55,7 +57,37 @@ pub struct Means<'a> {
     /// `identity_refused`.
     pub identity_refused: IdentityRefused,
     /// Hears when a backend begins or ceases to fail, and of what.
-    pub tell: &'a (dyn Fn(SocketAddr, Transition, &str) + Sync),
+    pub tell: &'a dyn Tell,
+    /// Who watches; nobody watches a real login.
+    pub witness: Witness<'a>,
+}
+
+/// Hears when a backend begins or ceases to fail, and of what.
+pub trait Tell: Sync {
+    /// It began, or it ceased.
+    fn tell(&self, at: SocketAddr, transition: Transition, text: &str);
+}
+
+/// The addresses that lead back to this server.
+pub struct Ourselves<'a> {
+    /// Our own end of the client's connection.
+    pub reached: SocketAddr,
+    /// What the client reached at a balancer: it leads back here as well.
+    pub arrived: SocketAddr,
+    /// `self_addresses`.
+    pub addresses: &'a [IpAddr],
+    /// The ports that we serve.
+    pub ports: &'a [u16],
+}
+
+impl Ourselves<'_> {
+    /// Whether an address is this server's, on a port that it serves or on any.
+    pub fn is_at(&self, at: SocketAddr, any_port: bool) -> bool {
+        let own = self.reached;
+        let own_ip = at.ip() == own.ip() || at.ip().is_unspecified() || self.addresses.contains(&at.ip());
+        let own_port = any_port || at.port() == own.port() || self.ports.contains(&at.port());
+        own_ip && own_port || at == self.arrived || any_port && at.ip() == self.arrived.ip()
+    }
 }
 
 /// What is said to the backend; made anew for each try.
@@ -123,6 +155,15 @@ pub async fn find(means: &Means<'_>, route: Route, deadline: Instant) -> Result<
     let found = addresses(means, &route, deadline).await?;
     let Some(ours) = found.iter().find(|at| is_ours(means, &route, **at)) else { return Ok((route, found)) };
     let Some(Maybe { local: Ok(local), .. }) = &route.maybe else { return Err(route::to_ourselves(&route, *ours)) };
+    means.witness.saw(|| {
+        Step::new(
+            "local",
+            format!("{ours} is this server itself: proxy_maybe leads to backend.local, {}:{}", local.host, local.port),
+        )
+        .with("ourselves", ours.to_string())
+        .with("host", &*local.host)
+        .with("port", local.port)
+    });
     let local = (**local).clone();
     let found = addresses(means, &local, deadline).await?;
     match found.iter().find(|at| is_ours(means, &local, **at)) {
@@ -134,7 +175,7 @@ pub async fn find(means: &Means<'_>, route: Route, deadline: Instant) -> Result<
 /// Where `proxy_maybe` names no port, any service of ours is meant: what the local backend is there for.
 fn is_ours(means: &Means<'_>, route: &Route, at: SocketAddr) -> bool {
     let any_port = route.maybe.as_ref().is_some_and(|maybe| !maybe.port_given);
-    (means.ourselves)(at, any_port)
+    means.ourselves.is_at(at, any_port)
 }
 
 async fn addresses(means: &Means<'_>, route: &Route, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
@@ -146,7 +187,14 @@ async fn addresses(means: &Means<'_>, route: &Route, deadline: Instant) -> Resul
             Failure::new(Side::Backend, Kind::Timeout, detail)
         })??,
     };
-    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, route.port)).collect())
+    let found: Vec<SocketAddr> = ips.into_iter().map(|ip| SocketAddr::new(ip, route.port)).collect();
+    means.witness.saw(|| {
+        let how = if route.address.is_some() { "no lookup is needed" } else { "looked up" };
+        let list: Vec<String> = found.iter().map(SocketAddr::to_string).collect();
+        let text = format!("{}: {} ({how})", route.host, list.join(", "));
+        Step::new("addresses", text).with("host", &*route.host).with("looked_up", route.address.is_none()).with("addresses", list)
+    });
+    Ok(found)
 }
 
 /// Signs in at the first of the addresses that lets it.
@@ -168,8 +216,7 @@ pub async fn sign_in(
         let mut again = false;
         let mut last = None;
         for (n, at) in addresses.iter().enumerate() {
-            let place = format!("backend {at} ({})", route.host);
-            let call = Call { means, route, words, at: *at, deadline, others: n + 1 < addresses.len(), place };
+            let call = Call { means, route, words, at: *at, deadline, others: n + 1 < addresses.len(), place: place(*at, route) };
             match call.one_try().await {
                 Ok(mut signed_in) => {
                     signed_in.retries = retries;
@@ -191,7 +238,7 @@ pub async fn sign_in(
                 },
             }
         }
-        let failure = last.unwrap_or_else(|| Failure::new(Side::Backend, Kind::Dns, format!("host {}: no address", route.host)));
+        let failure = last.unwrap_or_else(|| no_address(route));
         let pause = chance::around(PAUSE);
         if !again || Instant::now() + pause >= deadline {
             return Err(with_retries(failure, retries));
@@ -199,6 +246,54 @@ pub async fn sign_in(
         sleep(pause).await;
         retries += 1;
     }
+}
+
+/// What [`sign_in`] would come to, as far as it can be known without a connection: each address in its order, with what stands
+/// in the way of calling it; and the one that would be called first.
+///
+/// # Errors
+/// No address would be called: the failure of the last one.
+pub fn foresee(means: &Means<'_>, route: &Route, addresses: &[SocketAddr], words: &Words<'_>) -> Result<Foreseen, Failure> {
+    let mut addresses = addresses.to_vec();
+    means.health.foresee_order(&mut addresses, |at| Place::new(at, route));
+    let deadline = Instant::now() + route.timeout;
+    let mut last = None;
+    let mut called: Option<Foreseen> = None;
+    for at in &addresses {
+        let call = Call { means, route, words, at: *at, deadline, others: false, place: place(*at, route) };
+        let outcome = call.foresee();
+        let look = means.health.look(Place::new(*at, route), route.give_up_after);
+        means.witness.saw(|| seen::address(*at, route, means, &look, outcome.as_ref().err()));
+        match outcome {
+            Ok(()) if called.is_none() => {
+                let (header, left_out) = call.proxy_header();
+                called = Some(Foreseen { address: *at, header, left_out });
+            }
+            Ok(()) => {}
+            // It would end the login, unless another address took it before.
+            Err(failure) if failure.retry == Retry::Never && called.is_none() => return Err(failure),
+            Err(failure) => last = Some(failure),
+        }
+    }
+    called.ok_or_else(|| last.unwrap_or_else(|| no_address(route)))
+}
+
+/// The call that would be made.
+pub struct Foreseen {
+    /// Where.
+    pub address: SocketAddr,
+    /// The PROXY header before everything else; empty without one.
+    pub header: BytesMut,
+    /// What that header has no room for.
+    pub left_out: Vec<&'static str>,
+}
+
+fn place(at: SocketAddr, route: &Route) -> String {
+    format!("backend {at} ({})", route.host)
+}
+
+fn no_address(route: &Route) -> Failure {
+    Failure::new(Side::Backend, Kind::Dns, format!("host {}: no address", route.host))
 }
 
 fn with_retries(mut failure: Failure, retries: u32) -> Failure {

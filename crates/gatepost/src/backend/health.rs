@@ -123,6 +123,36 @@ pub enum Refused {
     },
 }
 
+/// What is known of one address, as [`Health::look`] saw it.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// What a login would be told now; `true` where it would be the one that is let through to try a dead address.
+    pub verdict: Result<bool, Refused>,
+    /// Its trouble, where it has some.
+    pub failing: Option<Failing>,
+    /// How long ago it last worked.
+    pub last_success: Option<Duration>,
+    /// Sessions that are relayed there.
+    pub sessions: usize,
+    /// Logins between connect and greeting.
+    pub connecting: usize,
+    /// Logins that queue for that.
+    pub queueing: usize,
+}
+
+/// Failures since the last success, by how long ago they were.
+#[derive(Debug, Clone)]
+pub struct Failing {
+    /// The first one.
+    pub first: Duration,
+    /// The last one.
+    pub last: Duration,
+    /// The text of the last one.
+    pub text: Arc<str>,
+    /// The one client that all of it was about, where it may have been about one client only.
+    pub whom: Option<IpAddr>,
+}
+
 /// What the journal wants one line of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
@@ -168,14 +198,46 @@ impl Health {
     /// An address that failed and was left alone since has its old place again for one caller every 10 seconds or so: else
     /// nobody would find out that it is back while the others work.
     pub fn order(&self, addresses: &mut [SocketAddr], place: impl Fn(SocketAddr) -> Place) {
+        self.sort(addresses, place, Known::is_avoided);
+    }
+
+    /// The order in which [`Health::order`] would put them. Only looks: nobody's turn is taken.
+    pub fn foresee_order(&self, addresses: &mut [SocketAddr], place: impl Fn(SocketAddr) -> Place) {
+        self.sort(addresses, place, |known, now| lock(&known.state).avoided(now));
+    }
+
+    fn sort(&self, addresses: &mut [SocketAddr], place: impl Fn(SocketAddr) -> Place, avoided: impl Fn(&Known, Instant) -> bool) {
         if addresses.len() < 2 {
             return;
         }
         let now = Instant::now();
         addresses.sort_by_cached_key(|at| {
             let known = lock(&self.0).get(&place(*at)).cloned();
-            known.is_some_and(|known| known.is_avoided(now))
+            known.is_some_and(|known| avoided(&known, now))
         });
+    }
+
+    /// What is known of an address, and what [`Health::enter`] would say now to a login with this `give_up_after`. Only looks:
+    /// no probe is taken, and an address that nobody knows stays unknown.
+    pub fn look(&self, at: Place, give_up_after: Duration) -> Look {
+        let Some(known) = lock(&self.0).get(&at).cloned() else {
+            return Look { verdict: Ok(false), failing: None, last_success: None, sessions: 0, connecting: 0, queueing: 0 };
+        };
+        let now = Instant::now();
+        let state = lock(&known.state);
+        Look {
+            verdict: state.verdict(now, give_up_after),
+            failing: state.trouble.as_ref().map(|trouble| Failing {
+                first: now.saturating_duration_since(trouble.first),
+                last: now.saturating_duration_since(trouble.last),
+                text: Arc::clone(&trouble.text),
+                whom: trouble.whom,
+            }),
+            last_success: state.last_success.map(|success| now.saturating_duration_since(success)),
+            sessions: known.sessions.load(Ordering::Relaxed),
+            connecting: IN_FLIGHT.saturating_sub(known.permits.available_permits()),
+            queueing: known.waiting.load(Ordering::Relaxed),
+        }
     }
 
     /// A session that is relayed there: counts until dropped.
@@ -230,7 +292,27 @@ impl Known {
     fn may_try(&self, give_up_after: Duration) -> Result<bool, Refused> {
         let now = Instant::now();
         let state = &mut *lock(&self.state);
-        let Some(trouble) = &mut state.trouble else { return Ok(false) };
+        let probes = state.verdict(now, give_up_after)?;
+        if let Some(trouble) = state.trouble.as_mut().filter(|_| probes) {
+            trouble.probe_at = now + chance::around(PROBE_EVERY);
+        }
+        Ok(probes)
+    }
+
+    fn is_avoided(&self, now: Instant) -> bool {
+        let state = &mut *lock(&self.state);
+        let avoided = state.avoided(now);
+        if let Some(trouble) = state.trouble.as_mut().filter(|_| !avoided) {
+            trouble.avoided_until = now + chance::around(AVOIDED);
+        }
+        avoided
+    }
+}
+
+impl State {
+    /// Whether it may be tried, and then whether as the probe of this second. Only looks.
+    fn verdict(&self, now: Instant, give_up_after: Duration) -> Result<bool, Refused> {
+        let Some(trouble) = &self.trouble else { return Ok(false) };
         let is_down =
             !give_up_after.is_zero() && trouble.whom.is_none() && now.saturating_duration_since(trouble.since) > give_up_after;
         if !is_down || now.saturating_duration_since(trouble.last) > FRESH {
@@ -238,20 +320,14 @@ impl Known {
         }
         if now < trouble.probe_at {
             let text = Arc::clone(&trouble.text);
-            return Err(Refused::Down { since: trouble.since, last_success: state.last_success, text });
+            return Err(Refused::Down { since: trouble.since, last_success: self.last_success, text });
         }
-        trouble.probe_at = now + chance::around(PROBE_EVERY);
         Ok(true)
     }
 
-    fn is_avoided(&self, now: Instant) -> bool {
-        let state = &mut *lock(&self.state);
-        let Some(trouble) = &mut state.trouble else { return false };
-        if now < trouble.avoided_until {
-            return true;
-        }
-        trouble.avoided_until = now + chance::around(AVOIDED);
-        false
+    /// The other addresses of its name are tried first. Only looks.
+    fn avoided(&self, now: Instant) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| now < trouble.avoided_until)
     }
 }
 

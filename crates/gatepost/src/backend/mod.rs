@@ -7,11 +7,13 @@
 //! | `health.rs` | what all shards know together of each backend address: dead or alive, how many connect, how many are on |
 //! | `spread.rs` | how the clients of a backend that died are let go, so that they do not all come back at once |
 //! | `source.rs` | the addresses that connections are made from |
+//! | `seen.rs` | what a witness is told of an address |
 //!
 //! `health.rs`, `spread.rs` and `source.rs` open no connection and write no journal: they answer, and whoever dials acts on it.
 
 mod call;
 pub mod connect;
 pub mod health;
+mod seen;
 pub mod source;
 pub mod spread;

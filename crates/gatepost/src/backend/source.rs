@@ -110,6 +110,16 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// All sources for this family. Only looks: nobody's turn is taken.
+    pub fn all(&self, family_of: IpAddr) -> &[IpAddr] {
+        match family_of.to_canonical() {
+            IpAddr::V4(_) => &self.v4.all,
+            IpAddr::V6(_) => &self.v6.all,
+        }
+    }
+}
+
 impl Rotation {
     fn new(all: Vec<IpAddr>) -> Rotation {
         // Anywhere: several proxies, or one that restarts often, must not all lean on the first.

@@ -1,59 +1,227 @@
 //! Whose connection this is, before anybody says a word: the peer's of the socket, or of whom a balancer's PROXY header tells.
 //!
+//! [`Arrival`] is what is known of a connection and what follows from it: whether somebody can listen, who is exempt from
+//! limits, what may be offered. It does no I/O, so an explanation makes one of what it is told, and asks it the same.
+//!
 //! A header is believed of the peers in `trust.proxy_protocol` alone, and asked for only where the listener says so. Two lists
 //! stay apart: to be in that one gives no right to speak for clients by ID or XCLIENT, which is tested on the header's client.
 
 use super::guard::Net;
-use super::house::{House, Phase};
+use super::house::{Door, House, Live, Phase};
 use super::limits::Limit;
 use super::session::{Talk, too_many_knocks};
-use crate::config::meant::{ListenProxy, ListenTls};
+use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls};
 use crate::journal::Level;
+use crate::protocol::Settings;
 use bytes::BytesMut;
 use relay::head::{Head, HeadError, read_head};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use wire::login::Goodbye;
-use wire::origin::Transport;
+use wire::login::{Goodbye, Terms};
 use wire::origin::haproxy::{self, Header, Progress, Protection, Proxied};
 use wire::origin::trust::TrustedPeer;
+use wire::origin::{ClientTls, Origin, OriginUpdate, Transport};
 
 /// Time for a PROXY header, from accept.
 const PROXY_HEADER: Duration = Duration::from_secs(5);
+
+/// Whether a connection begins with a PROXY header.
+pub enum HeaderDue {
+    /// It does not.
+    No,
+    /// It must, and this peer's would not be believed: it is closed without a word.
+    Stranger,
+    /// It does, and this peer is believed.
+    Yes(TrustedPeer),
+}
+
+impl HeaderDue {
+    /// Decided by the address alone, before the first byte.
+    pub fn of(door: &Door, live: &Live, peer: IpAddr) -> HeaderDue {
+        match (door.proxy_protocol, live.proxies.admit(peer)) {
+            (ListenProxy::Off, _) | (ListenProxy::Mixed, None) => HeaderDue::No,
+            (ListenProxy::Required, None) => HeaderDue::Stranger,
+            (ListenProxy::Required | ListenProxy::Mixed, Some(proof)) => HeaderDue::Yes(proof),
+        }
+    }
+}
+
+/// How many connections that have not signed in the network of a peer may have, as the socket tells of it: balancers, trusted
+/// peers and those that many share as many as they like.
+pub fn knocks_of_peer(door: &Door, live: &Live, peer: IpAddr) -> Option<usize> {
+    let balancer = matches!(HeaderDue::of(door, live, peer), HeaderDue::Yes(_));
+    let limits = &live.meant.limits;
+    let exempt = balancer || live.trusted.admit(peer).is_some() || limits.is_exempt(peer);
+    (!exempt).then_some(limits.connections_before_login)
+}
+
+/// What is known of a connection.
+pub struct Arrival {
+    /// What the socket told, or the PROXY header.
+    pub born: Origin,
+    /// What is believed now.
+    pub origin: Origin,
+    /// Its peer may speak for others.
+    pub trust: Option<TrustedPeer>,
+    /// There is TLS that ends here.
+    pub secured: bool,
+    /// There is TLS that ends at the balancer in front.
+    pub shielded: bool,
+    /// The connection began with a PROXY header.
+    pub behind_balancer: bool,
+    /// A trusted peer said in clear who is calling.
+    said_in_clear: bool,
+}
+
+impl Arrival {
+    /// A connection that has just been accepted.
+    pub fn new(origin: Origin) -> Arrival {
+        Arrival {
+            born: origin.clone(),
+            origin,
+            trust: None,
+            secured: false,
+            shielded: false,
+            behind_balancer: false,
+            said_in_clear: false,
+        }
+    }
+
+    /// Takes over what a balancer tells of its client.
+    ///
+    /// # Errors
+    /// The balancer agreed on another protocol with the client (ALPN): why the connection is closed.
+    pub fn believe(&mut self, header: &Proxied, proof: &TrustedPeer, door: &Door, live: &Live) -> Result<(), String> {
+        self.origin.carried(header, proof);
+        let in_clear = header.protection == Some(Protection::Clear);
+        self.shielded = matches!(header.protection, Some(Protection::Tls(_)));
+        if door.tls == ListenTls::Offloaded && !in_clear {
+            // The operator's word for a balancer that does not say it itself.
+            self.shielded = true;
+            self.origin.transport = Some(Transport::Tls);
+        }
+        self.born = self.origin.clone();
+        match &header.alpn {
+            Some(alpn) if live.meant.tls.alpn_strict && !door.protocol.alpn.iter().any(|id| id.as_bytes() == alpn) => {
+                Err(format!("the balancer agreed on ALPN {} with the client", alpn.escape_ascii()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whose connection it is is known now: may its peer speak for others?
+    pub fn meet(&mut self, live: &Live) {
+        self.trust = live.trusted.admit(self.origin.source.0.ip());
+    }
+
+    /// TLS is in place, and ends here.
+    pub fn shook_hands(&mut self, name: Option<&String>, tls: &ClientTls) {
+        self.secured = true;
+        for origin in [&mut self.born, &mut self.origin] {
+            // What we see of a peer that named a client is not what that client uses.
+            if !origin.named {
+                if name.is_some() {
+                    origin.name = name.cloned();
+                }
+                origin.transport = Some(Transport::Tls);
+                origin.tls = Some(Box::new(tls.clone()));
+            }
+        }
+    }
+
+    /// The peer said who is calling. False: nobody may say that here.
+    pub fn hear(&mut self, said: OriginUpdate) -> bool {
+        let protected = self.protected();
+        let Some(proof) = &self.trust else { return false };
+        if protected && std::mem::take(&mut self.said_in_clear) {
+            self.origin = self.born.clone();
+        }
+        self.said_in_clear = !protected;
+        self.origin.amend(said, proof);
+        true
+    }
+
+    /// How many connections that have not signed in the client's network may have, once it is known by other means than the
+    /// socket.
+    pub fn knocks(&self, live: &Live) -> Option<usize> {
+        let moved = self.origin.speaks_for_another() || self.origin.source != self.origin.real_client;
+        let trusted_itself = !self.origin.speaks_for_another() && live.trusted.admit(self.origin.source.0.ip()).is_some();
+        let limits = &live.meant.limits;
+        let exempt = !moved || trusted_itself || limits.is_exempt(self.origin.client.0.ip());
+        (!exempt).then_some(limits.connections_before_login)
+    }
+
+    /// The client is a process of this host: the same address on both ends, or a loopback one. Who comes through a balancer is
+    /// not, wherever the balancer runs.
+    fn local_client(&self) -> bool {
+        let (client, own) = (self.origin.real_client.0.ip(), self.origin.real_reached.0.ip());
+        !self.behind_balancer && (client.is_loopback() || client == own)
+    }
+
+    /// Nobody can listen on the client's connection.
+    pub fn protected(&self) -> bool {
+        self.secured || self.shielded
+    }
+
+    /// A trusted peer that speaks for itself is not limited, nor who comes from an address that many share (`limits.exempt`).
+    pub fn exempt(&self, live: &Live) -> bool {
+        let itself = self.trust.is_some() && !self.origin.speaks_for_another();
+        itself || live.meant.limits.is_exempt(self.origin.client.0.ip())
+    }
+
+    /// What this connection may be offered. `learnt` is what backends can do, for protocols that learn it.
+    pub fn terms(&self, door: &Door, live: &Live, settings: &Settings, learnt: impl FnOnce() -> String) -> Terms {
+        let secure = self.protected();
+        let trusted = self.trust.is_some();
+        let cleartext = match door.cleartext_auth {
+            CleartextAuth::Never => false,
+            CleartextAuth::Loopback => self.local_client(),
+            CleartextAuth::Trusted => trusted || self.local_client(),
+            CleartextAuth::Always => true,
+        };
+        Terms {
+            starttls: !secure && door.tls == ListenTls::StartTls && live.acceptor(door.protocol).is_some(),
+            password_allowed: secure || cleartext,
+            trusted,
+            capability: settings.capability.clone().unwrap_or_else(learnt),
+            greeting: settings.greeting.clone(),
+            server_id: settings.server_id.clone(),
+            retain_client_id: settings.retain_client_id,
+        }
+    }
+}
 
 impl Talk<'_> {
     /// Learns whose connection this is: the socket's peer's, or of whom a balancer's PROXY header tells. `None`: it is over.
     ///
     /// Who may send a header is decided by the address alone, before the first byte; nobody hears a word before it is read.
     pub(super) async fn arrive(&mut self, deadline: Instant) -> Option<()> {
-        let proof = match self.door.proxy_protocol {
-            ListenProxy::Off => None,
-            ListenProxy::Required | ListenProxy::Mixed => self.live.proxies.admit(self.origin.real_client.0.ip()),
-        };
-        match &proof {
-            None if self.door.proxy_protocol == ListenProxy::Required => {
+        match HeaderDue::of(self.door, self.live, self.who.origin.real_client.0.ip()) {
+            HeaderDue::Stranger => {
                 let text = "a peer that is not in trust.proxy_protocol, where all must be";
                 // Told in sum: scanners must not fill the journal, and a balancer that was forgotten must not go unseen.
                 self.house.strangers.fetch_add(1, Ordering::Relaxed);
-                *self.house.last_stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.origin.real_client.0.ip());
+                let stranger = self.who.origin.real_client.0.ip();
+                *self.house.last_stranger.lock().unwrap_or_else(PoisonError::into_inner) = Some(stranger);
                 self.record.left(&self.house.journal, Level::Debug, "proxy-protocol", &text);
                 return None;
             }
-            None => {}
-            Some(proof) => {
+            HeaderDue::No => {}
+            HeaderDue::Yes(proof) => {
                 let header = self.header(deadline).await?;
-                self.behind_balancer = true;
+                self.who.behind_balancer = true;
                 match header {
-                    Header::Proxied(header) => self.believe(&header, proof).await?,
+                    Header::Proxied(header) => self.believe(&header, &proof).await?,
                     // Its own health check, or a client that it cannot name: nobody is to be taken for the balancer itself.
                     Header::Local => return Some(()),
                 }
             }
         }
-        self.trust = self.live.trusted.admit(self.origin.source.0.ip());
+        self.who.meet(self.live);
         Some(())
     }
 
@@ -92,22 +260,10 @@ impl Talk<'_> {
 
     /// Takes over what a balancer tells of its client.
     async fn believe(&mut self, header: &Proxied, proof: &TrustedPeer) -> Option<()> {
-        self.origin.carried(header, proof);
-        self.record.tell(&self.origin);
-        let in_clear = header.protection == Some(Protection::Clear);
-        self.shielded = matches!(header.protection, Some(Protection::Tls(_)));
-        if self.door.tls == ListenTls::Offloaded && !in_clear {
-            // The operator's word for a balancer that does not say it itself.
-            self.shielded = true;
-            self.origin.transport = Some(Transport::Tls);
-        }
-        self.born = self.origin.clone();
+        let believed = self.who.believe(header, proof, self.door, self.live);
+        self.record.tell(&self.who.origin);
         self.record.note(&self.house.journal, Level::Debug, "proxy-protocol", &Told(header));
-        if let Some(alpn) = &header.alpn
-            && self.live.meant.tls.alpn_strict
-            && !self.door.protocol.alpn.iter().any(|id| id.as_bytes() == alpn)
-        {
-            let text = format_args!("the balancer agreed on ALPN {} with the client", alpn.escape_ascii());
+        if let Err(text) = believed {
             self.record.left(&self.house.journal, Level::Info, "alpn", &text);
             return None;
         }
@@ -124,27 +280,12 @@ impl Talk<'_> {
 
     /// From here on another address is the client's: the place before login is counted there. False: it has too many.
     pub(super) fn knock_for_client(&mut self) -> bool {
-        let moved = self.origin.speaks_for_another() || self.origin.source != self.origin.real_client;
-        let trusted_itself = !self.origin.speaks_for_another() && self.live.trusted.admit(self.origin.source.0.ip()).is_some();
-        let (ip, limits) = (self.origin.client.0.ip(), &self.live.meant.limits);
-        let exempt = !moved || trusted_itself || limits.is_exempt(ip);
-        self.knock = self.house.guard.knock(ip, (!exempt).then_some(limits.connections_before_login));
-        if let Some(near) = self.knock.as_ref().and_then(|knock| knock.near) {
-            tell_knocks(self.house, near, limits.connections_before_login);
+        let limit = self.who.knocks(self.live);
+        self.knock = self.house.guard.knock(self.who.origin.client.0.ip(), limit);
+        if let Some((near, limit)) = self.knock.as_ref().and_then(|knock| knock.near).zip(limit) {
+            tell_knocks(self.house, near, limit);
         }
         self.knock.is_some()
-    }
-
-    /// The client is a process of this host: the same address on both ends, or a loopback one. Who comes through a balancer is
-    /// not, wherever the balancer runs.
-    pub(super) fn local_client(&self) -> bool {
-        let (client, own) = (self.origin.real_client.0.ip(), self.origin.real_reached.0.ip());
-        !self.behind_balancer && (client.is_loopback() || client == own)
-    }
-
-    /// Nobody can listen on the client's connection.
-    pub(super) fn protected(&self) -> bool {
-        self.tls.is_some() || self.shielded
     }
 }
 

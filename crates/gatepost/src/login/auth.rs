@@ -1,9 +1,13 @@
 //! From a login to a signed-in backend: databases, route, limits, identity, connection.
+//!
+//! All that is decided before a backend is called is [`ready`], and an explanation walks through it as a login does; only what
+//! comes behind it differs: [`sign_in`] connects, an explanation says what would be said.
 
 use super::guard::Entered;
 use super::house::{House, Live, Phase};
 use super::limits::Limit;
-use crate::backend::connect::{self, Means, SignedIn};
+use super::seen;
+use crate::backend::connect::{self, Means, Ourselves, SignedIn, Tell};
 use crate::backend::health::Transition;
 use crate::chance;
 use crate::failure::{Failure, Kind, Side};
@@ -11,6 +15,7 @@ use crate::journal::{Level, Word};
 use crate::protocol::Protocol;
 use crate::route::{self, Asked, Route, Verdict, Waiting};
 use crate::users::{Answer, Question};
+use crate::witness::{Step, Witness};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +23,8 @@ use tokio::time::{Instant, sleep};
 use unicode_normalization::UnicodeNormalization;
 use wire::dance::{Introduction, SignIn};
 use wire::login::Login;
-use wire::origin::Origin;
+use wire::origin::{HopsLeft, Origin};
+use wire::secret::Password;
 
 /// What is known of the client beside its login.
 pub struct Caller<'a> {
@@ -32,6 +38,45 @@ pub struct Caller<'a> {
     pub exempt: bool,
     /// What the client said of itself, where it is retained.
     pub client_id: &'a [(Vec<u8>, Option<Vec<u8>>)],
+    /// Who watches; nobody watches a real login.
+    pub witness: Witness<'a>,
+}
+
+/// All is decided, and a backend can be called.
+pub struct Ready<'a> {
+    /// What calling it needs.
+    pub means: Means<'a>,
+    /// The user as the databases know it.
+    pub user: String,
+    /// The route, to the local backend where it leads to ourselves.
+    pub route: Route,
+    /// The addresses of its host.
+    pub addresses: Vec<SocketAddr>,
+    /// What the whole way to the backend may take until.
+    pub deadline: Instant,
+    hops: HopsLeft,
+}
+
+impl Ready<'_> {
+    /// Who is calling, as the backend is told; made anew for each try.
+    pub fn introduction(&self, caller: &Caller<'_>) -> Option<Introduction> {
+        self.route.introduce.then(|| Introduction {
+            origin: Origin { hops: self.hops, ..caller.origin.clone() },
+            client_id: caller.client_id.to_vec(),
+            forward: self.route.forward.clone(),
+        })
+    }
+
+    /// How to sign in there with this password of the client, unless the row has one.
+    pub fn credentials(&self, said: &Password) -> SignIn {
+        let Route { user, master, pass, mechanism, .. } = &self.route;
+        SignIn {
+            user: user.clone(),
+            master: master.clone(),
+            password: pass.as_ref().unwrap_or(said).clone(),
+            mechanism: *mechanism,
+        }
+    }
 }
 
 /// Somebody who may come in.
@@ -51,13 +96,23 @@ pub struct Admitted {
 /// # Errors
 /// Whatever stood in the way, for the journal and the refusal.
 pub async fn sign_in(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) -> Result<Admitted, Failure> {
+    let ready = ready(house, live, caller, login).await?;
+    let quick = ready.route.quick;
+    admit(house, live, caller, login, ready).await.map_err(|failure| failure.quick(quick))
+}
+
+/// Decides all that is to be decided before a backend is called.
+///
+/// # Errors
+/// Whatever stands in the way.
+pub async fn ready<'a>(house: &'a House, live: &'a Live, caller: &Caller<'a>, login: &Login) -> Result<Ready<'a>, Failure> {
     if let Some(authzid) = &login.authzid {
         let detail = format!("wants to act as {authzid:?}; master users of Gatepost itself are not supported in this version");
         return Err(Failure::new(Side::Client, Kind::NotAuthorized, detail));
     }
     let (answer, route) = decide(house, live, caller, login).await?;
     let quick = route.quick;
-    admit(house, live, caller, login, answer, *route).await.map_err(|failure| failure.quick(quick))
+    reach(house, live, caller, answer, *route).await.map_err(|failure| failure.quick(quick))
 }
 
 /// Asks the databases where the login goes; holds it where they say so, and then asks again.
@@ -65,14 +120,18 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
     let client_id = (!caller.client_id.is_empty()).then(|| (caller.protocol.client_id)(caller.client_id));
     // Two spellings of one name must not be two users: composed once, here, before any database or limit sees it.
     let user: String = login.user.nfc().collect();
+    let witness = caller.witness;
+    witness.saw(|| seen::name(&login.user, &user));
     let question = Question {
         user: &user,
-        password: Some(&login.password),
+        // Who watches a login without a password has put something into its place.
+        password: (!witness.supposes_password()).then_some(&login.password),
         protocol: caller.protocol.name,
         mechanism: login.mechanism.name(),
         protected: caller.protected,
         origin: caller.origin,
         client_id: client_id.as_deref(),
+        witness,
     };
     let asked = Asked {
         backend: &live.meant.backend,
@@ -84,15 +143,22 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
     let mut held_since = None;
     loop {
         let answer = live.chain.sign_in(&question).await?;
+        witness.saw(|| seen::fields(&answer, witness));
         let decision = route::decide(&answer, &asked, &mut |field| {
-            let database = &answer.database;
-            house.remark("unknown-field", format!("users \"{database}\": field {field} has no effect"));
+            let remark = format!("users \"{}\": field {field} has no effect", answer.database);
+            if witness.watches() {
+                witness.saw(|| Step::new("remark", remark).with("event", "unknown-field").with("field", field));
+            } else {
+                house.remark("unknown-field", remark);
+            }
         })?;
         if let Some(hold) = decision.hold {
             let waited = held_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             match hold.waiting(now, waited, chance::number()) {
-                Waiting::Over => {}
+                Waiting::Over => witness.saw(seen::hold_is_over),
+                // The answer after the wait is known to nobody yet: from here on as if the databases said the same again.
+                Waiting::For(wait) if witness.watches() => witness.saw(|| seen::hold(wait)),
                 Waiting::For(wait) => {
                     if held_since.replace(Instant::now() - waited).is_none() {
                         let text = format_args!("delay_until: {:.1} s", wait.as_secs_f64());
@@ -127,7 +193,10 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
         }
         let refused = |kind, what: &str| Failure::new(Side::Client, kind, format!("users \"{}\": {what}", answer.database));
         match decision.verdict {
-            Verdict::SignIn(route) => return Ok((answer, route)),
+            Verdict::SignIn(route) => {
+                witness.saw(|| seen::route(&route, &live.meant));
+                return Ok((answer, route));
+            }
             Verdict::Refer(to) => {
                 let what = format!("nologin with host: sent to {}:{}", to.host, to.port);
                 return Err(refused(Kind::Referral(to), &what));
@@ -137,58 +206,53 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
     }
 }
 
-/// Signs in at the backend of the route.
-async fn admit(
-    house: &House,
-    live: &Live,
-    caller: &Caller<'_>,
-    login: &Login,
+/// Looks whether there is room for one more, spends a hop, and finds the addresses of the route.
+async fn reach<'a>(
+    house: &'a House,
+    live: &'a Live,
+    caller: &Caller<'a>,
     answer: Answer,
     route: Route,
-) -> Result<Admitted, Failure> {
+) -> Result<Ready<'a>, Failure> {
     // Only looked at here and taken once the backend has said yes: guesses must not use up a person's places.
     room(house, live, caller, &answer.user)?;
     let hops = caller.origin.hops.spend().ok_or_else(|| {
         let detail = "the proxies in front have used up the hops (x-proxy-ttl, TTL): proxies appear to be looping";
         Failure::new(Side::Client, Kind::Loop, detail)
-    })?;
+    });
+    caller.witness.saw(|| seen::hops(caller.origin.hops, hops.as_ref().ok().copied()));
+    let hops = hops?;
     let backend = &live.meant.backend;
-    let (own, arrived) = (caller.origin.real_reached.0, caller.origin.arrived.0);
-    // What the client reached at a balancer leads back here as well.
-    let ourselves = |at: SocketAddr, any_port: bool| {
-        let own_ip = at.ip() == own.ip() || at.ip().is_unspecified() || backend.self_addresses.contains(&at.ip());
-        let own_port = any_port || at.port() == own.port() || live.ports.contains(&at.port());
-        own_ip && own_port || at == arrived || any_port && at.ip() == arrived.ip()
-    };
     let means = Means {
         resolver: &*house.resolver,
         verified: live.verified.as_ref().map_err(String::as_str),
         any_cert: &live.any_cert,
         connect_timeout: backend.connect_timeout,
-        ourselves: &ourselves,
+        ourselves: Ourselves {
+            reached: caller.origin.real_reached.0,
+            arrived: caller.origin.arrived.0,
+            addresses: &backend.self_addresses,
+            ports: &live.ports,
+        },
         health: &house.health,
         sources: &live.sources,
         proxy_protocol: backend.proxy_protocol,
         identity_refused: backend.identity_refused,
-        tell: &|at, transition, text| tell(house, at, transition, text),
+        tell: house,
+        witness: caller.witness,
     };
     let deadline = Instant::now() + route.timeout;
     let (route, addresses) = connect::find(&means, route, deadline).await?;
-    let introduction = || {
-        route.introduce.then(|| Introduction {
-            origin: Origin { hops, ..caller.origin.clone() },
-            client_id: caller.client_id.to_vec(),
-            forward: route.forward.clone(),
-        })
-    };
-    let credentials = || SignIn {
-        user: route.user.clone(),
-        master: route.master.clone(),
-        password: route.pass.clone().unwrap_or_else(|| login.password.clone()),
-        mechanism: route.mechanism,
-    };
+    Ok(Ready { means, user: answer.user, route, addresses, deadline, hops })
+}
+
+/// Signs in at the backend of the route.
+async fn admit(house: &House, live: &Live, caller: &Caller<'_>, login: &Login, ready: Ready<'_>) -> Result<Admitted, Failure> {
+    let introduction = || ready.introduction(caller);
+    let credentials = || ready.credentials(&login.password);
     let words = connect::Words { dialect: caller.protocol.dialect, introduction: &introduction, sign_in: &credentials };
-    let backend = connect::sign_in(&means, &route, &addresses, &words, deadline).await?;
+    let backend = connect::sign_in(&ready.means, &ready.route, &ready.addresses, &words, ready.deadline).await?;
+    let Ready { user, route, .. } = ready;
     if let Some(list) = &backend.learnt {
         house.learnt.told(caller.protocol, backend.address, list);
     }
@@ -203,21 +267,23 @@ async fn admit(
         ),
     ] {
         if let Some(what) = what {
-            let text = format_args!("user {}, backend {}: {what}", answer.user, backend.address);
+            let text = format_args!("user {user}, backend {}: {what}", backend.address);
             house.journal.say(Level::Warning, event, &text);
         }
     }
-    let entered = enter(house, live, caller, &answer.user)?;
-    Ok(Admitted { user: answer.user, route, backend, entered })
+    let entered = enter(house, live, caller, &user)?;
+    Ok(Admitted { user, route, backend, entered })
 }
 
-/// A backend has begun or ceased to fail: one line, however many logins notice.
-fn tell(house: &House, at: SocketAddr, transition: Transition, text: &str) {
-    match transition {
-        Transition::Down => house.journal.say(Level::Error, "backend-failing", &text),
-        Transition::Up { after } => {
-            let text = format_args!("backend {at}: serves again, after {:.1} s", after.as_secs_f64());
-            house.journal.say(Level::Warning, "backend-back", &text);
+impl Tell for House {
+    /// A backend has begun or ceased to fail: one line, however many logins notice.
+    fn tell(&self, at: SocketAddr, transition: Transition, text: &str) {
+        match transition {
+            Transition::Down => self.journal.say(Level::Error, "backend-failing", &text),
+            Transition::Up { after } => {
+                let text = format_args!("backend {at}: serves again, after {:.1} s", after.as_secs_f64());
+                self.journal.say(Level::Warning, "backend-back", &text);
+            }
         }
     }
 }
@@ -244,6 +310,7 @@ fn enter(house: &House, live: &Live, caller: &Caller<'_>, user: &str) -> Result<
 
 fn room(house: &House, live: &Live, caller: &Caller<'_>, user: &str) -> Result<(), Failure> {
     let (ip, limit) = (caller.origin.client.0.ip(), live.meant.limits.user_connections);
+    caller.witness.saw(|| seen::room(user, ip, house.guard.sessions(user, ip), limit, caller.exempt));
     match house.guard.is_full(user, ip, limit) {
         Some(have) if !caller.exempt => Err(too_many(have, ip, limit)),
         _ => Ok(()),

@@ -105,6 +105,16 @@ impl Guard {
         Some(lock(&self.users).count(&(Box::from(user), Net::of(ip)))).filter(|count| *count >= limit)
     }
 
+    /// How many sessions this user has from this address. Only looks.
+    pub fn sessions(&self, user: &str, ip: IpAddr) -> usize {
+        lock(&self.users).count(&(Box::from(user), Net::of(ip)))
+    }
+
+    /// How many connections from the network of this address have not signed in. Only looks.
+    pub fn waiting(&self, ip: IpAddr) -> usize {
+        lock(&self.before_login).count(&Net::of(ip))
+    }
+
     /// A login of this user from this address. `Err`: how many there are already.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod record;
 pub mod relayed;
 pub mod roll;
+mod seen;
 pub mod session;
 pub mod tally;
 mod waiting;

@@ -3,6 +3,7 @@
 //! The *dialogue* lasts seconds and may be comfortable: buffers, a front, TLS handshakes, lookups. It is a future of its own
 //! and gone, with all it held, before the *relay* begins, which lasts for hours and must be small.
 
+use super::arrival::Arrival;
 use super::auth::Admitted;
 use super::guard::Knock;
 use super::house::{Door, House, Live, Phase, Seat};
@@ -10,7 +11,7 @@ use super::record::{LoginWords, Record};
 use super::relayed::{LAST_WORDS, SignedIn};
 use crate::backend::health::Place;
 use crate::chance;
-use crate::config::meant::{CleartextAuth, ListenTls};
+use crate::config::meant::{Limits, ListenTls};
 use crate::failure::{Failure, Kind};
 use crate::journal::Level;
 use crate::protocol::Settings;
@@ -25,8 +26,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::login::{Front, Goodbye, Login, LoginEvent, Refusal, Terms};
 use wire::machine::Step;
-use wire::origin::trust::TrustedPeer;
-use wire::origin::{ClientTls, Origin, SessionId, Transport};
+use wire::origin::{ClientTls, Origin, SessionId};
 
 /// What one read from a client may bring during the dialogue.
 pub(super) const READ: usize = 4096;
@@ -55,18 +55,13 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -
     let patience = if stressed { limits.login_timeout.min(STRESSED.0) } else { limits.login_timeout };
     let mut talk = Talk {
         record: Record::new(door.protocol.name, &origin),
-        trust: None,
+        who: Arrival::new(origin),
         conn: Some(conn),
         knock: Some(knock),
         door,
         house,
         live: &live,
-        born: origin.clone(),
-        origin,
         tls: None,
-        shielded: false,
-        behind_balancer: false,
-        said_in_clear: false,
         stressed,
     };
     talk.run(Instant::now() + patience).await
@@ -81,20 +76,11 @@ pub(super) struct Talk<'a> {
     pub(super) door: &'a Door,
     pub(super) house: &'a House,
     pub(super) live: &'a Live,
-    /// What the socket told, or the PROXY header.
-    pub(super) born: Origin,
-    /// What is believed now.
-    pub(super) origin: Origin,
-    pub(super) trust: Option<TrustedPeer>,
+    /// Whose connection it is.
+    pub(super) who: Arrival,
     pub(super) record: Record,
     /// TLS that ends here.
     pub(super) tls: Option<TlsFacts>,
-    /// TLS that ends at the balancer in front.
-    pub(super) shielded: bool,
-    /// The connection began with a PROXY header.
-    pub(super) behind_balancer: bool,
-    /// A trusted peer said in clear who is calling.
-    said_in_clear: bool,
     stressed: bool,
 }
 
@@ -171,13 +157,8 @@ impl Talk<'_> {
                     }
                 }
                 Step::Event(LoginEvent::Said(said)) => {
-                    if let Some(proof) = &self.trust {
-                        if self.protected() && std::mem::take(&mut self.said_in_clear) {
-                            self.origin = self.born.clone();
-                        }
-                        self.said_in_clear = !self.protected();
-                        self.origin.amend(said, proof);
-                        self.record.tell(&self.origin);
+                    if self.who.hear(said) {
+                        self.record.tell(&self.who.origin);
                         self.record.note(&self.house.journal, Level::Debug, "identity", &"a trusted peer said who is calling");
                         if !self.knock_for_client() {
                             let text = too_many_knocks(limits.connections_before_login);
@@ -193,8 +174,8 @@ impl Talk<'_> {
                         return None;
                     }
                     if !self.live.meant.trust.identity_before_tls {
-                        self.origin = self.born.clone();
-                        self.record.tell(&self.origin);
+                        self.who.origin = self.who.born.clone();
+                        self.record.tell(&self.who.origin);
                         front.forget_identity();
                     }
                     self.secure(&input, deadline).await?;
@@ -237,30 +218,7 @@ impl Talk<'_> {
 
     /// What this connection may be offered.
     fn terms(&self, settings: &Settings) -> Terms {
-        let secure = self.protected();
-        let trusted = self.trust.is_some();
-        let cleartext = match self.door.cleartext_auth {
-            CleartextAuth::Never => false,
-            CleartextAuth::Loopback => self.local_client(),
-            CleartextAuth::Trusted => trusted || self.local_client(),
-            CleartextAuth::Always => true,
-        };
-        let capability = settings.capability.clone().unwrap_or_else(|| self.house.learnt.common(self.door.protocol));
-        Terms {
-            starttls: !secure && self.door.tls == ListenTls::StartTls && self.live.acceptor(self.door.protocol).is_some(),
-            password_allowed: secure || cleartext,
-            trusted,
-            capability,
-            greeting: settings.greeting.clone(),
-            server_id: settings.server_id.clone(),
-            retain_client_id: settings.retain_client_id,
-        }
-    }
-
-    /// A trusted peer that speaks for itself is not limited, nor who comes from an address that many share (`limits.exempt`).
-    pub(super) fn exempt(&self) -> bool {
-        let itself = self.trust.is_some() && !self.origin.speaks_for_another();
-        itself || self.live.meant.limits.is_exempt(self.origin.client.0.ip())
+        self.who.terms(self.door, self.live, settings, || self.house.learnt.common(self.door.protocol))
     }
 
     /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.
@@ -281,17 +239,8 @@ impl Talk<'_> {
         };
         match shaken {
             Ok(Ok((conn, facts))) => {
-                for origin in [&mut self.born, &mut self.origin] {
-                    // What we see of a peer that named a client is not what that client uses.
-                    if !origin.named {
-                        if facts.sni.is_some() {
-                            origin.name.clone_from(&facts.sni);
-                        }
-                        origin.transport = Some(Transport::Tls);
-                        let (version, cipher) = (Some(facts.version.to_string()), Some(facts.cipher.to_string()));
-                        origin.tls = Some(Box::new(ClientTls { version, cipher, common_name: None }));
-                    }
-                }
+                let (version, cipher) = (Some(facts.version.to_string()), Some(facts.cipher.to_string()));
+                self.who.shook_hands(facts.sni.as_ref(), &ClientTls { version, cipher, common_name: None });
                 self.conn = Some(conn);
                 self.tls = Some(facts);
                 Some(())
@@ -337,20 +286,15 @@ impl Talk<'_> {
     /// Answers a failed login. `None`: it was one too many.
     async fn refuse(&mut self, failure: &Failure, front: &mut dyn Front, out: &mut BytesMut, failed: &mut u32) -> Option<()> {
         let limits = &self.live.meant.limits;
-        let refusal = match failure.kind {
-            Kind::Limit => Refusal::Limit {
-                text: Some(format!("Too many sessions of this user from your address (limit {})", limits.user_connections)),
-            },
-            _ => failure.refusal().0,
-        };
+        let refusal = refusal(failure, limits);
         if !failure.counts_as_guess() {
             front.refuse(&refusal, out);
             return Some(());
         }
         *failed += 1;
         if !failure.quick {
-            if !self.exempt() {
-                self.house.guard.guessed(self.origin.client.0.ip());
+            if !self.who.exempt(self.live) {
+                self.house.guard.guessed(self.who.origin.client.0.ip());
             }
             let mut phase = self.house.phase.clone();
             tokio::select! {
@@ -389,7 +333,7 @@ impl Talk<'_> {
             mechanism: login.mechanism.name(),
             database: &route.database,
             client_tls: self.tls.as_ref(),
-            offloaded: self.shielded.then_some(self.origin.tls.as_deref()),
+            offloaded: self.who.shielded.then_some(self.who.origin.tls.as_deref()),
             backend_tls: backend.tls.as_ref(),
             identity: backend.identity,
             retries: backend.retries,
@@ -404,7 +348,7 @@ impl Talk<'_> {
             return None;
         }
         let settings = (self.door.protocol.settings)(&self.live.meant);
-        let record = std::mem::replace(&mut self.record, Record::new(self.door.protocol.name, &self.origin));
+        let record = std::mem::replace(&mut self.record, Record::new(self.door.protocol.name, &self.who.origin));
         Some(SignedIn {
             client: self.conn.take()?,
             backend: backend.conn,
@@ -435,6 +379,16 @@ impl Talk<'_> {
     }
 }
 
-pub(super) fn too_many_knocks(limit: usize) -> String {
+/// What the client may hear of a failure.
+pub fn refusal(failure: &Failure, limits: &Limits) -> Refusal {
+    match failure.kind {
+        Kind::Limit => Refusal::Limit {
+            text: Some(format!("Too many sessions of this user from your address (limit {})", limits.user_connections)),
+        },
+        _ => failure.refusal().0,
+    }
+}
+
+pub(crate) fn too_many_knocks(limit: usize) -> String {
     format!("{limit} connections before login from here (limits.connections_before_login)")
 }

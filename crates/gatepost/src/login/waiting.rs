@@ -9,6 +9,7 @@ use super::relayed::LAST_WORDS;
 use super::session::{READ, Talk};
 use crate::failure::Failure;
 use crate::journal::Level;
+use crate::witness::Witness;
 use bytes::BytesMut;
 use std::pin::pin;
 use std::time::Duration;
@@ -34,14 +35,15 @@ impl Talk<'_> {
         let client_id = front.client_id().to_vec();
         let caller = Caller {
             protocol: self.door.protocol,
-            origin: &self.origin,
-            protected: self.protected(),
-            exempt: self.exempt(),
+            origin: &self.who.origin,
+            protected: self.who.protected(),
+            exempt: self.who.exempt(self.live),
             client_id: &client_id,
+            witness: Witness::NOBODY,
         };
         let mut phase = self.house.phase.clone();
         let conn = self.conn.as_mut()?;
-        let wait = self.house.guard.delay(self.origin.client.0.ip(), self.live.meant.limits.guesses);
+        let wait = self.house.guard.delay(self.who.origin.client.0.ip(), self.live.meant.limits.guesses);
         let mut work = pin!(async {
             if !wait.is_zero() && !caller.exempt {
                 sleep(wait).await;

@@ -8,9 +8,11 @@
 //! Which field wins: `proxy` (or `proxy_maybe`) > `host` with `nologin` (a referral) > `nologin` > the local backend.
 
 mod hold;
+mod meaning;
 mod row;
 
 pub use hold::{Hold, LONGEST, Waiting};
+pub use meaning::meaning;
 
 use crate::config::meant::{Backend, LocalBackend};
 use crate::failure::{Failure, Kind, Side};

@@ -22,6 +22,7 @@
 //! `default_fields` come before the row, `override_fields` after it and before the password is checked.
 
 mod block;
+mod seen;
 
 use super::password::Pool;
 use super::{Answer, BuildProblem, Checked, Fields, Question, Shared, Warn};
@@ -86,12 +87,15 @@ impl Chain {
         check_form(question)?;
         let mut standing = Standing::new(question.user);
         let mut asked = 0_usize;
-        for block in self.blocks.iter().filter(|block| block.serves(question.protocol)) {
-            if block.skip == Skip::Authenticated && standing.state || block.skip == Skip::Unauthenticated && !standing.state {
+        let mut blocks = self.blocks.iter();
+        for block in blocks.by_ref() {
+            if let Some(why) = standing.passes_over(block, question.protocol) {
+                question.witness.saw(|| seen::passed_over(block, why));
                 continue;
             }
             asked += 1;
             let outcome = block.ask(question, &standing, &self.pool).await;
+            question.witness.saw(|| seen::outcome(block, &outcome, question));
             if block.deny {
                 match outcome {
                     Outcome::No { known: false, .. } => continue,
@@ -99,10 +103,13 @@ impl Chain {
                     _ => return Err(credentials(format!("user stands in the deny list {}", block.name))),
                 }
             }
-            if standing.take(block, outcome) == Next::End {
+            let next = standing.take(block, outcome);
+            question.witness.saw(|| seen::rule(block, &standing, next));
+            if next == Next::End {
                 break;
             }
         }
+        blocks.for_each(|block| question.witness.saw(|| seen::passed_over(block, "the chain ended before it")));
         if asked == 0 && !standing.state {
             let text = format!("no [[users]] block is asked for protocol {}", question.protocol);
             return Err(Failure::new(Side::Us, Kind::Lookup, text));
@@ -118,6 +125,7 @@ impl Chain {
 
     async fn verdict(&self, question: &Question<'_>, standing: Standing<'_>) -> Result<Answer, Failure> {
         if standing.state {
+            question.witness.saw(|| seen::answer(&standing));
             return Ok(standing.answer());
         }
         if let Some(trouble) = standing.trouble {
@@ -152,13 +160,15 @@ struct Standing<'c> {
     database: String,
     trouble: Option<Failure>,
     no: Option<Failure>,
+    /// The rule that was followed last, and by what outcome.
+    followed: (&'static str, Option<Then>),
     /// The last database asked had `noauthenticate`.
     only_looked_up: Option<&'c Block>,
     /// Databases that said no without comparing a password.
     unproven: Vec<&'c Block>,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Ask,
     End,
@@ -176,14 +186,26 @@ impl<'c> Standing<'c> {
             database: String::new(),
             trouble: None,
             no: None,
+            followed: ("", None),
             only_looked_up: None,
             unproven: Vec::new(),
         }
     }
 
+    /// Why a database is not asked.
+    fn passes_over(&self, block: &Block, protocol: &str) -> Option<&'static str> {
+        match block.skip {
+            _ if !block.serves(protocol) => Some("it is not for this protocol (protocols)"),
+            Skip::Authenticated if self.state => Some("an earlier one let the user in (skip = \"authenticated\")"),
+            Skip::Unauthenticated if !self.state => Some("no earlier one let the user in (skip = \"unauthenticated\")"),
+            _ => None,
+        }
+    }
+
     fn take(&mut self, block: &'c Block, outcome: Outcome) -> Next {
         self.only_looked_up = None;
-        let (rule, success) = match outcome {
+        self.followed = ("noauthenticate", None);
+        let (key, rule) = match outcome {
             Outcome::In { user, fields, proof } => {
                 self.user = user;
                 self.fields = fields;
@@ -193,7 +215,7 @@ impl<'c> Standing<'c> {
                     Proof::NoPassword => self.nopassword = true,
                     Proof::Earlier => {}
                 }
-                (block.result_success, true)
+                ("result_success", block.result_success)
             }
             Outcome::LookedUp { user, fields } => {
                 self.user = user;
@@ -206,13 +228,14 @@ impl<'c> Standing<'c> {
                 if !proven {
                     self.unproven.push(block);
                 }
-                (block.result_failure, false)
+                ("result_failure", block.result_failure)
             }
             Outcome::Trouble(failure) => {
                 self.trouble.get_or_insert(failure);
-                (block.result_internalfail, false)
+                ("result_internalfail", block.result_internalfail)
             }
         };
+        self.followed = (key, Some(rule));
         match rule {
             Then::ReturnOk | Then::ContinueOk => {
                 self.state = true;
@@ -221,7 +244,7 @@ impl<'c> Standing<'c> {
             Then::ReturnFail | Then::ContinueFail => self.state = false,
             Then::Return | Then::Continue => {}
         }
-        if rule == Then::ContinueOk || rule == Then::Continue && success {
+        if rule == Then::ContinueOk || rule == Then::Continue && key == "result_success" {
             self.verified = true;
         }
         match rule {

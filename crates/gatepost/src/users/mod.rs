@@ -24,6 +24,7 @@ pub use crate::config::{KeyKind, KeySpec};
 use crate::config::DriverName;
 use crate::config::meant::{Limits, Own, OwnValue, UsersBlock};
 use crate::failure::Failure;
+use crate::witness::{MASK, Witness, is_secret};
 use password::Scheme;
 use std::fmt;
 use std::future::Future;
@@ -116,6 +117,8 @@ pub struct Question<'a> {
     pub origin: &'a Origin,
     /// The client's own ID as an IMAP list, where it is retained.
     pub client_id: Option<&'a str>,
+    /// Who watches; nobody watches a real login.
+    pub witness: Witness<'a>,
 }
 
 /// A question as one database of a chain is asked it.
@@ -186,8 +189,7 @@ impl Fields {
 
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secret = |name: &str| ["pass", "secret", "token"].iter().any(|word| name.contains(word));
-        f.debug_map().entries(self.iter().map(|(name, value)| (name, if secret(name) { "***" } else { value }))).finish()
+        f.debug_map().entries(self.iter().map(|(name, value)| (name, if is_secret(name) { MASK } else { value }))).finish()
     }
 }
 

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::config::meant::UsersBlock;
 use crate::failure::{Failure, Kind, Side};
+use crate::witness::Step;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::{File, Metadata};
@@ -98,6 +99,13 @@ fn build(block: &UsersBlock, shared: &Shared) -> Built {
 impl Users for PasswdFile {
     fn find<'a>(&'a self, asked: &'a Asked<'a>) -> Finding<'a> {
         Box::pin(async move {
+            asked.question.witness.saw(|| {
+                let path = self.source.path.display();
+                Step::new("query", format!("the line of {:?} in {path}", asked.user))
+                    .with("database", &*self.source.name)
+                    .with("path", path.to_string())
+                    .with("line", asked.user)
+            });
             let contents = match self.source.fresh() {
                 Some(contents) => contents,
                 None => {

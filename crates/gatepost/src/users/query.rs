@@ -15,6 +15,7 @@
 
 use super::Asked;
 use super::template::{TemplateError, Text};
+use crate::witness::MASK;
 use wire::secret::Secret;
 
 /// A query, cut at its values.
@@ -63,6 +64,21 @@ impl Query {
             Piece::Sql(_) => None,
         };
         self.pieces.iter().filter_map(value).collect()
+    }
+
+    /// The same for people: what holds a secret is masked.
+    pub(super) fn shown_values(&self, asked: &Asked<'_>) -> Vec<String> {
+        let shown = |piece: &Piece| match piece {
+            Piece::Sql(_) => None,
+            Piece::Value(text) if text.is_secret() => Some(MASK.to_owned()),
+            Piece::Value(text) => Some(asked.question.witness.shown("", &String::from_utf8_lossy(text.expand(asked).expose()))),
+        };
+        self.pieces.iter().filter_map(shown).collect()
+    }
+
+    /// The query looks at the client's password itself.
+    pub(super) fn uses_password(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Value(text) if text.uses_password()))
     }
 }
 

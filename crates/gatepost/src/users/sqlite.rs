@@ -28,6 +28,7 @@ use super::{
 use crate::config::meant::UsersBlock;
 use crate::failure::{Failure, Kind, Side};
 use crate::users::chain::{MAX_FIELDS, MAX_VALUE};
+use crate::witness::Step;
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value, ValueRef};
@@ -116,6 +117,7 @@ impl Users for Sqlite {
     fn find<'a>(&'a self, asked: &'a Asked<'a>) -> Finding<'a> {
         Box::pin(async move {
             let values = self.query.values(asked);
+            asked.question.witness.saw(|| self.query_step(asked));
             let running = Running::default();
             let theirs = running.clone();
             // Dropped when the caller gives up, and then interrupts what is under way.
@@ -132,6 +134,22 @@ impl Users for Sqlite {
 
     fn default_scheme(&self) -> Scheme {
         self.scheme
+    }
+}
+
+impl Sqlite {
+    /// The query, for who watches.
+    fn query_step(&self, asked: &Asked<'_>) -> Step {
+        let sql = self.query.sql(|number| format!("?{number}"));
+        let values = self.query.shown_values(asked);
+        let mut step = Step::new("query", sql.split_whitespace().collect::<Vec<_>>().join(" "));
+        for (number, value) in (1..).zip(&values) {
+            step = step.more(format!("?{number} = {value:?}"));
+        }
+        if self.query.uses_password() && asked.question.witness.supposes_password() {
+            step = step.more("the query looks at the password (%w), and none was given: it may find nothing for that alone");
+        }
+        step.with("database", &*self.name).with("sql", sql).with("values", values)
     }
 }
 

@@ -32,6 +32,7 @@ mod variable;
 
 use super::Asked;
 use crate::failure::{Failure, Kind, Side};
+use crate::witness::is_secret;
 use filter::Filter;
 use std::fmt;
 use variable::{SHORT, Variable, named};
@@ -115,6 +116,15 @@ impl Text {
     /// There is the password in it.
     pub(super) fn uses_password(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Value(Expression { variable: Variable::Password, .. })))
+    }
+
+    /// There is a secret in it: the password, or a field of a database asked earlier whose name says so.
+    pub(super) fn is_secret(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Value(Expression { variable: Variable::Password, .. }) => true,
+            Part::Value(Expression { variable: Variable::Passdb { name, .. }, .. }) => is_secret(name),
+            _ => false,
+        })
     }
 
     /// The fixed text, where nothing varies.

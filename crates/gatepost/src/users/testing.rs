@@ -4,6 +4,7 @@ use super::{Answer, BuildProblem, Chain, Question, Warn};
 use crate::config::default_limits;
 use crate::config::meant::{Limits, Own, OwnValue, Skip, Then, UsersBlock};
 use crate::failure::{Failure, Kind};
+use crate::witness::Witness;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -116,7 +117,16 @@ pub(super) fn origin() -> Origin {
 }
 
 pub(super) fn question<'a>(user: &'a str, password: Option<&'a Password>, origin: &'a Origin) -> Question<'a> {
-    Question { user, password, protocol: "imap", mechanism: "PLAIN", protected: true, origin, client_id: None }
+    Question {
+        user,
+        password,
+        protocol: "imap",
+        mechanism: "PLAIN",
+        protected: true,
+        origin,
+        client_id: None,
+        witness: Witness::NOBODY,
+    }
 }
 
 pub(super) async fn sign_in(chain: &Chain, user: &str, password: &str) -> Result<Answer, Failure> {

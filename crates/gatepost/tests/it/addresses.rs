@@ -2,14 +2,15 @@
 //!
 //! No resolver of a test machine gives such names, so these tests drive the backend room itself, with names of their own.
 
-use gatepost::backend::connect::{Means, SignedIn, Words, find, sign_in};
-use gatepost::backend::health::Health;
+use gatepost::backend::connect::{Means, Ourselves, SignedIn, Tell, Words, find, sign_in};
+use gatepost::backend::health::{Health, Transition};
 use gatepost::backend::source::Sources;
 use gatepost::config::meant::BackendProxy;
 use gatepost::failure::{Failure, Kind};
 use gatepost::protocol;
 use gatepost::resolve::Resolve;
 use gatepost::route::Route;
+use gatepost::witness::Witness;
 use relay::tls::connector::{ConnectPolicy, Connector};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -68,17 +69,19 @@ pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Optio
     };
     let verified = Connector::new(ConnectPolicy { ca: ca.map(Path::to_owned), ..ConnectPolicy::default() }).unwrap();
     let any_cert = Connector::new(ConnectPolicy { verify: false, ..ConnectPolicy::default() }).unwrap();
+    let elsewhere: SocketAddr = "192.0.2.1:1".parse().unwrap();
     let means = Means {
         resolver: &Both,
         verified: Ok(&verified),
         any_cert: &any_cert,
         connect_timeout: Duration::from_secs(10),
-        ourselves: &|_, _| false,
+        ourselves: Ourselves { reached: elsewhere, arrived: elsewhere, addresses: &[], ports: &[] },
         health,
         sources: &Sources::default(),
         proxy_protocol: BackendProxy::Off,
         identity_refused: IdentityRefused::Fail,
-        tell: &|_, _, _| {},
+        tell: &Nobody,
+        witness: Witness::NOBODY,
     };
     let credentials = || SignIn { user: "alice".to_owned(), master: None, password: Secret::new(b"x".to_vec()), mechanism: None };
     let dialect = protocol::find("imap").unwrap().dialect;
@@ -86,6 +89,13 @@ pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Optio
     let deadline = Instant::now() + route.timeout;
     let (route, addresses) = find(&means, route, deadline).await?;
     sign_in(&means, &route, &addresses, &words, deadline).await
+}
+
+/// Hears of no transition.
+struct Nobody;
+
+impl Tell for Nobody {
+    fn tell(&self, _: SocketAddr, _: Transition, _: &str) {}
 }
 
 fn let_in(mut conn: Conn) {

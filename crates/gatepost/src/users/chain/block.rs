@@ -1,6 +1,6 @@
 //! One database of the chain: asked inside its limits, its row read, the password compared.
 
-use super::{MAX_FIELDS, MAX_VALUE, Standing, credentials, is_name};
+use super::{MAX_FIELDS, MAX_VALUE, Standing, credentials, is_name, seen};
 use crate::config::meant::{Skip, Then, UsersBlock};
 use crate::failure::{Failure, Kind, Side};
 use crate::users::password::{Pool, Verifier};
@@ -55,6 +55,7 @@ pub(super) enum Proof {
 /// A `[[users]]` block, ready to be asked.
 pub(super) struct Block {
     pub(super) name: String,
+    pub(super) driver: &'static str,
     protocols: Vec<String>,
     username_format: Text,
     default_fields: Vec<(String, Text)>,
@@ -116,6 +117,7 @@ impl Block {
         let guess = || users.default_scheme().is_slow().then(|| Verifier::read(USUAL, users.default_scheme()).ok()).flatten();
         Ok(Block {
             name: block.name.clone(),
+            driver: driver.name,
             protocols: block.protocols.clone(),
             username_format: format,
             default_fields,
@@ -151,6 +153,7 @@ impl Block {
             Err(failure) => return Outcome::Trouble(failure),
         };
         let asked = Asked { user: &user, ..before };
+        question.witness.saw(|| seen::asked(self, &user));
         let row = match self.find(&asked).await {
             Ok(Some(row)) => row,
             Ok(None) => return self.unknown("unknown user"),
@@ -182,6 +185,8 @@ impl Block {
         let bad = |text: String| self.about(asked.user, Failure::new(Side::Users, Kind::Row, text));
         check_size(&row).map_err(bad)?;
         let mut fields = self.merge(asked, row).map_err(|failure| self.about(asked.user, failure))?;
+
+        asked.question.witness.saw(|| seen::row(self, &fields, asked.user, asked.question.witness));
 
         // For whatever becomes of this row; a refusal carries it on.
         let quick = fields.get("nodelay").is_some();
@@ -219,6 +224,9 @@ impl Block {
         };
         let verifier = verifier.map_err(|why| bad(why.0))?;
         self.learn(Some(&verifier));
+        if asked.question.witness.supposes_password() {
+            return Ok(Outcome::In { user, fields, proof: Proof::Checked });
+        }
         let Some(said) = asked.question.password else { return Ok(self.unproven("no password was said").quick(quick)) };
         if pool.matches(&verifier, said).await.map_err(|failure| self.about(asked.user, failure))? {
             return Ok(Outcome::In { user, fields, proof: Proof::Checked });

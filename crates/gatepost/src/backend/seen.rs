@@ -1,0 +1,76 @@
+//! What a witness is told of a backend's address. Nothing here decides.
+
+use super::connect::Means;
+use super::health::Look;
+use crate::failure::Failure;
+use crate::route::Route;
+use crate::witness::Step;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One address: what is known of it, whence it would be called, and what stands in the way.
+pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &Look, obstacle: Option<&Failure>) -> Step {
+    let mut text = format!("{at}: ");
+    let state = match (&look.failing, &look.last_success) {
+        _ if look.verdict.is_err() => "down",
+        (Some(_), _) => "failing",
+        (None, Some(_)) => "up",
+        (None, None) => "unknown",
+    };
+    match (&look.failing, look.last_success) {
+        (Some(failing), _) => {
+            let word = if look.verdict.is_err() { "down" } else { "has been failing" };
+            let _ = write!(text, "{word} for {}: {}", seconds(failing.first), failing.text);
+        }
+        (None, Some(success)) => {
+            let _ = write!(text, "up, worked {} ago", seconds(success));
+        }
+        (None, None) => text.push_str("nothing is known of it yet"),
+    }
+    let _ = write!(text, "; {} sessions, {} connecting, {} queueing", look.sessions, look.connecting, look.queueing);
+    let mut step = Step::new("backend", text);
+    let source = match route.source {
+        Some(source) => format!("source_ip {source}"),
+        None => match means.sources.all(at.ip()) {
+            [] => "an address of the kernel's choice".to_owned(),
+            all => format!(
+                "one of backend.source_ips in turn: {}",
+                all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+        },
+    };
+    step = step.more(format!("would be called from {source}"));
+    if look.verdict == Ok(true) {
+        step = step.more("this login would be the one of this second that is let through to try it");
+    }
+    if let Some(obstacle) = obstacle {
+        step = step.more(format!("would not be called: {}", obstacle.detail));
+    }
+    let sources: Vec<String> = match route.source {
+        Some(source) => vec![source.to_string()],
+        None => means.sources.all(at.ip()).iter().map(ToString::to_string).collect(),
+    };
+    step = step
+        .with("address", at.to_string())
+        .with("state", state)
+        .with("callable", obstacle.is_none())
+        .with("sources", sources)
+        .with("sessions", look.sessions)
+        .with("connecting", look.connecting)
+        .with("queueing", look.queueing);
+    if let Some(failing) = &look.failing {
+        step = step
+            .with("failing_for", failing.first.as_secs_f64())
+            .with("last_failure", failing.last.as_secs_f64())
+            .with("last_error", &*failing.text);
+    }
+    match look.last_success {
+        Some(success) => step.with("last_success", success.as_secs_f64()),
+        None => step,
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

@@ -1,0 +1,126 @@
+//! What a witness is told on the login way. Nothing here decides.
+
+use crate::config::meant::Meant;
+use crate::route::{self, Route};
+use crate::users::Answer;
+use crate::witness::{MASK, Step, Witness};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::time::Duration;
+use wire::dance::Secure;
+use wire::origin::HopsLeft;
+
+/// The name as given, and as every database and limit sees it.
+pub(super) fn name(given: &str, composed: &str) -> Step {
+    let same = given == composed;
+    let text = if same { format!("{composed:?}") } else { format!("{given:?}, composed to {composed:?} (Unicode NFC)") };
+    Step::new("user", text).with("given", given).with("user", composed)
+}
+
+/// What stands in the answer, and what each field means.
+pub(super) fn fields(answer: &Answer, witness: Witness<'_>) -> Step {
+    let mut step = Step::new("fields", format!("what decides over the login ({} fields):", answer.fields.len()));
+    let mut data = Vec::new();
+    for (name, value) in answer.fields.iter() {
+        let (value, meaning) = (witness.shown(name, value), route::meaning(name).unwrap_or("has no effect"));
+        step = step.more(format!("{name} = {value:?}: {meaning}"));
+        data.push(json!({"name": name, "value": value, "meaning": meaning}));
+    }
+    step.with("fields", data)
+}
+
+pub(super) fn hold_is_over() -> Step {
+    Step::new("hold", "delay_until: the moment is past, nobody waits").with("seconds", 0)
+}
+
+pub(super) fn hold(wait: Duration) -> Step {
+    let seconds = wait.as_secs_f64();
+    Step::new("hold", format!("delay_until: would be held for {seconds:.1} s, then the databases are asked again"))
+        .more("what follows is what they say now")
+        .with("seconds", seconds)
+}
+
+/// The route as the row and `[backend]` make it.
+pub(super) fn route(route: &Route, meant: &Meant) -> Step {
+    let secure = tls(route.secure);
+    let verified = match route.secure {
+        Secure::Never => None,
+        _ if !route.verify => Some("any certificate".to_owned()),
+        _ if !meant.backend.tls_pin.is_empty() => {
+            Some(format!("one of {} pinned keys (backend.tls_pin)", meant.backend.tls_pin.len()))
+        }
+        _ => Some(match &meant.backend.tls_ca {
+            Some(ca) => format!("certificate for this host, by {} (backend.tls_ca)", ca.display()),
+            None => "certificate for this host, by the system's authorities".to_owned(),
+        }),
+    };
+    let mut step = Step::new("route", format!("host {}, port {}, TLS {secure}", route.host, route.port));
+    if let Some(verified) = &verified {
+        step = step.more(format!("TLS is checked: {verified}"));
+    }
+    if route.secure != Secure::Never && meant.backend.tls_client.is_some() {
+        step = step.more("shows the certificate of backend.tls_client_cert where it is asked for one");
+    }
+    step = step.more(format!("one deadline for all of it: {} s", route.timeout.as_secs_f64()));
+    step = match route.give_up_after {
+        Duration::ZERO => step.more("is tried however long it has been failing"),
+        after => step.more(format!("is not tried once it has been failing for {} s", after.as_secs_f64())),
+    };
+    if let Some(maybe) = &route.maybe {
+        let local = match &maybe.local {
+            Ok(local) => format!("backend.local, {}:{}", local.host, local.port),
+            Err(why) => format!("a refusal: {why}"),
+        };
+        step = step.more(format!("if that is this server itself: {local}"));
+    }
+    let pass = route.pass.as_ref().map(|_| MASK);
+    step.with("host", &*route.host)
+        .with("address", route.address.map(|ip| ip.to_string()))
+        .with("port", route.port)
+        .with("tls", secure)
+        .with("tls_check", verified)
+        .with("user", &*route.user)
+        .with("master", route.master.as_deref())
+        .with("pass", pass)
+        .with("mechanism", route.mechanism.map(|mechanism| mechanism.name()))
+        .with("source_ip", route.source.map(|ip| ip.to_string()))
+        .with("timeout", route.timeout.as_secs_f64())
+        .with("give_up_after", route.give_up_after.as_secs_f64())
+        .with("pipelining", !route.one_at_a_time)
+        .with("introduce", route.introduce)
+        .with("quick", route.quick)
+        .with("database", &*route.database)
+}
+
+/// When TLS begins towards a backend, in a word.
+pub(crate) fn tls(secure: Secure) -> &'static str {
+    match secure {
+        Secure::Never => "none",
+        Secure::StartTls => "starttls",
+        Secure::Implicit => "implicit",
+    }
+}
+
+/// How many sessions the user has.
+pub(super) fn room(user: &str, ip: IpAddr, have: usize, limit: usize, exempt: bool) -> Step {
+    let text = if exempt {
+        format!("{user} has {have} sessions from {ip}; a trusted peer that speaks for itself has no limit")
+    } else {
+        format!("{user} has {have} of {limit} sessions from {ip} (limits.user_connections)")
+    };
+    limit_step("user_connections", text, have, limit, exempt)
+}
+
+/// One of the limits.
+pub(crate) fn limit_step(limit_name: &str, text: String, have: usize, limit: usize, exempt: bool) -> Step {
+    Step::new("limit", text).with("limit", limit_name).with("have", have).with("most", limit).with("exempt", exempt)
+}
+
+/// How many proxies may still follow.
+pub(super) fn hops(arrived: HopsLeft, left: Option<HopsLeft>) -> Step {
+    let text = match left {
+        Some(left) => format!("{} arrive, {} are left for the backend", arrived.get(), left.get()),
+        None => format!("{} arrive: none is left", arrived.get()),
+    };
+    Step::new("hops", text).with("arrive", arrived.get()).with("left", left.map_or(Value::Null, |left| left.get().into()))
+}

@@ -1,0 +1,181 @@
+//! Who watches how a login is decided: nobody, or an explanation (`gatepost explain`).
+//!
+//! The rooms on the login way tell a [`Witness`] what they see and do, one [`Step`] at a time. In a real login there is none:
+//! then nothing is built, and a step costs one look at an empty option. So an explanation walks the way that logins walk, and
+//! cannot tell another story.
+//!
+//! A witness changes two things on that way, both where no answer could be had without it: a password that was not given is
+//! taken for the right one ([`Witness::supposes_password`]), and nobody waits for `delay_until`. Whoever has a witness connects
+//! to no backend, counts no guess and takes no place: that is `explain`'s to see to.
+//!
+//! Steps may quote rows, queries and names: whoever shows them on a terminal escapes them. Secrets do not get here: see
+//! [`Trail::shown`].
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use wire::secret::Password;
+
+/// What stands for a secret.
+pub const MASK: &str = "***";
+/// The most steps that are kept: more than any configuration makes.
+const STEPS_MAX: usize = 4096;
+
+/// What was seen, one thing at a time.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// What kind of step: a stable word.
+    pub step: &'static str,
+    /// In words for people, one line.
+    pub text: String,
+    /// More lines of the same kind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
+    /// The same for programs, by stable keys.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub data: Map<String, Value>,
+}
+
+impl Step {
+    /// A step in words.
+    pub fn new(step: &'static str, text: impl Into<String>) -> Step {
+        Step { step, text: text.into(), more: Vec::new(), data: Map::new() }
+    }
+
+    /// One more line in words.
+    #[must_use]
+    pub fn more(mut self, line: impl Into<String>) -> Step {
+        self.more.push(line.into());
+        self
+    }
+
+    /// The same for programs.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Step {
+        self.data.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+/// All that was seen of one login that did not happen.
+#[derive(Default)]
+pub struct Trail {
+    steps: Mutex<Vec<Step>>,
+    /// What the client says, where that was given: masked wherever a row or a query repeats it.
+    password: Option<Password>,
+}
+
+impl Trail {
+    /// A trail of a login with this password; with none it is taken for the right one.
+    pub fn new(password: Option<Password>) -> Trail {
+        Trail { steps: Mutex::default(), password }
+    }
+
+    /// Its witness.
+    pub fn witness(&self) -> Witness<'_> {
+        Witness(Some(self))
+    }
+
+    /// The password of the login, where it was given.
+    pub fn password(&self) -> Option<&Password> {
+        self.password.as_ref()
+    }
+
+    /// What has been seen so far.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, step: Step) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.len() < STEPS_MAX {
+            steps.push(step);
+        }
+    }
+
+    /// A value as it may be shown: `***` for what a name says is secret, and for what holds the password of this login.
+    fn shown(&self, name: &str, value: &str) -> String {
+        let said = self.password.as_ref().map(|password| password.expose().as_slice()).filter(|said| !said.is_empty());
+        let repeats = said.is_some_and(|said| value.as_bytes().windows(said.len()).any(|window| window == said));
+        if !value.is_empty() && (is_secret(name) || repeats) { MASK.to_owned() } else { value.to_owned() }
+    }
+}
+
+/// Whether a field of this name holds a secret. `nopassword` and its like say only that there is none.
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.split(':').next().unwrap_or(&name);
+    name != "nopassword" && ["pass", "secret", "token"].iter().any(|word| name.contains(word))
+}
+
+/// Hears what is seen, or nobody does.
+#[derive(Clone, Copy, Default)]
+pub struct Witness<'a>(Option<&'a Trail>);
+
+impl Witness<'_> {
+    /// Of a real login.
+    pub const NOBODY: Witness<'static> = Witness(None);
+
+    /// Tells a step. It is made only where somebody hears it.
+    pub fn saw(self, step: impl FnOnce() -> Step) {
+        if let Some(trail) = self.0 {
+            trail.add(step());
+        }
+    }
+
+    /// Somebody watches: this is no real login, and nothing may come of it.
+    pub fn watches(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// No password was given, and one that a database would compare counts as right. Never true of a real login.
+    pub fn supposes_password(self) -> bool {
+        self.0.is_some_and(|trail| trail.password.is_none())
+    }
+
+    /// A value of this name as it may be shown.
+    pub fn shown(self, name: &str, value: &str) -> String {
+        self.0.map_or_else(|| MASK.to_owned(), |trail| trail.shown(name, value))
+    }
+}
+
+impl fmt::Debug for Witness<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.watches() { "Witness" } else { "Witness(nobody)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::secret::Secret;
+
+    #[test]
+    fn nobody_builds_no_step() {
+        Witness::NOBODY.saw(|| panic!("a step was built for nobody"));
+        assert!(!Witness::NOBODY.supposes_password());
+    }
+
+    #[test]
+    fn secrets_are_masked_by_name_and_by_what_they_hold() {
+        let trail = Trail::new(Some(Secret::new(b"tiger".to_vec())));
+        let witness = trail.witness();
+        for (name, value, shown) in [
+            ("host", "10.0.0.1", "10.0.0.1"),
+            ("nopassword", "Y", "Y"),
+            ("NoPassword", "Y", "Y"),
+            ("password", "{PLAIN}lion", "***"),
+            ("password_noscheme", "lion", "***"),
+            ("pass", "lion", "***"),
+            ("Pass:default", "lion", "***"),
+            ("api_token", "lion", "***"),
+            ("destuser", "a tiger in it", "***"),
+            ("pass", "", ""),
+        ] {
+            assert_eq!(witness.shown(name, value), shown, "{name}={value}");
+        }
+        assert!(!witness.supposes_password());
+        assert!(Trail::new(None).witness().supposes_password());
+    }
+}
