@@ -28,6 +28,8 @@ mod moving;
 mod privileges;
 mod proxy_protocol;
 mod proxy_protocol_out;
+mod reloads;
 mod seeds;
 mod sources;
+mod stream;
 mod supervised;
