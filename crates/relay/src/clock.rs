@@ -5,13 +5,14 @@
 //! or orders its end. So a session costs the clock one look per idle limit, however busy it is, and a lock is taken only
 //! when a slot is made, dropped, looked at or its limit shortened.
 //!
-//! The same slot carries the orders to end a session from outside (kick, shutdown): the first order stands.
+//! The same slot carries the orders to end a session from outside (kick, shutdown): the first order stands. And it is where
+//! others see how much has been moved and for how long nothing was.
 //!
 //! Limits are kept to the second and never cut short: a limit of n seconds ends a session between n and n + 1 seconds
 //! after its last activity. Time is monotonic; steps of the wall clock do not matter.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -120,6 +121,8 @@ impl Clock {
             limit: AtomicU32::new(seconds(idle_limit)),
             due: AtomicU32::new(0),
             order: AtomicU8::new(NONE),
+            to_backend: AtomicU64::new(0),
+            to_client: AtomicU64::new(0),
             waker: Mutex::new(None),
         });
         let deadline = slot.deadline();
@@ -165,6 +168,9 @@ pub struct Slot {
     /// Its key in the book; changed only under the book's lock.
     due: AtomicU32,
     order: AtomicU8,
+    /// Octets moved so far.
+    to_backend: AtomicU64,
+    to_client: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -204,6 +210,22 @@ impl Slot {
         self.last.store(self.clock.now(), Ordering::Relaxed);
     }
 
+    /// For how long nothing has moved, to the second.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.clock.now().saturating_sub(self.last.load(Ordering::Relaxed)).into())
+    }
+
+    /// Octets handed on so far: to the backend, to the client.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.to_backend.load(Ordering::Relaxed), self.to_client.load(Ordering::Relaxed))
+    }
+
+    /// Says how much has been moved in all.
+    pub(crate) fn count(&self, to_backend: u64, to_client: u64) {
+        self.to_backend.store(to_backend, Ordering::Relaxed);
+        self.to_client.store(to_client, Ordering::Relaxed);
+    }
+
     /// Ready with the order once there is one. One waiter at a time: the last to ask is woken.
     pub fn poll_order(&self, cx: &Context<'_>) -> Poll<EndOrder> {
         if let Some(order) = self.order() {
@@ -219,7 +241,7 @@ impl Slot {
     }
 
     /// Lowers the limit (never raises it) and counts it from now.
-    pub(crate) fn shorten(&self, limit: Duration) {
+    pub fn shorten(&self, limit: Duration) {
         self.touch();
         let mut book = self.clock.book();
         self.limit.fetch_min(seconds(limit), Ordering::Relaxed);

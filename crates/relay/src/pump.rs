@@ -214,6 +214,9 @@ impl Relay<'_> {
         if let Some(reason) = down.sink_failed {
             self.lost(EndedBy::Client, reason);
         }
+        if up.moved || down.moved {
+            self.slot.count(self.up.moved, self.down.moved);
+        }
         if down.left_open {
             // The caller's goodbye is all that is still to come.
             self.up.abandon();
