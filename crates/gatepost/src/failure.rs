@@ -72,6 +72,8 @@ pub enum Kind {
     Loop,
     /// A limit of ours.
     Limit,
+    /// An order holds the login (`kick --hold`), and it has waited for as long as a login waits.
+    Held,
     /// The server is going away, and would have kept the client waiting for longer than that takes.
     ShuttingDown,
     /// A fault of ours.
@@ -110,6 +112,7 @@ impl Kind {
             Kind::Referral(_) => "referral",
             Kind::Loop => "loop",
             Kind::Limit => "limit",
+            Kind::Held => "held",
             Kind::ShuttingDown => "shutting-down",
             Kind::Internal => "internal",
         }
@@ -230,7 +233,7 @@ impl Failure {
             | Kind::Internal => (Refusal::Unavailable { text: None }, Level::Error),
             // The backend's trouble was told when it began; a line per login need not shout.
             Kind::BackendDown | Kind::BackendBusy => (Refusal::Unavailable { text: None }, Level::Warning),
-            Kind::ShuttingDown => (Refusal::Unavailable { text: None }, Level::Info),
+            Kind::Held | Kind::ShuttingDown => (Refusal::Unavailable { text: None }, Level::Info),
             Kind::Disabled(text) => {
                 let text = text.clone().unwrap_or_else(|| "Login disabled for this user.".to_owned());
                 (Refusal::ContactAdmin { text: Some(text) }, Level::Info)
@@ -283,6 +286,7 @@ mod tests {
             Kind::Timeout,
             Kind::BackendDown,
             Kind::BackendBusy,
+            Kind::Held,
             Kind::ShuttingDown,
             Kind::Internal,
         ] {

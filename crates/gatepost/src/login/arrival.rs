@@ -261,7 +261,7 @@ impl Talk<'_> {
     /// Takes over what a balancer tells of its client.
     async fn believe(&mut self, header: &Proxied, proof: &TrustedPeer) -> Option<()> {
         let believed = self.who.believe(header, proof, self.door, self.live);
-        self.record.tell(&self.who.origin);
+        self.told();
         self.record.note(&self.house.journal, Level::Debug, "proxy-protocol", &Told(header));
         if let Err(text) = believed {
             self.record.left(&self.house.journal, Level::Info, "alpn", &text);

@@ -6,6 +6,7 @@
 use super::guard::Entered;
 use super::house::{House, Live, Phase};
 use super::limits::Limit;
+use super::roll::{Coming, Entry};
 use super::seen;
 use crate::backend::connect::{self, Means, Ourselves, SignedIn, Tell};
 use crate::backend::health::Transition;
@@ -40,6 +41,8 @@ pub struct Caller<'a> {
     pub client_id: &'a [(Vec<u8>, Option<Vec<u8>>)],
     /// Who watches; nobody watches a real login.
     pub witness: Witness<'a>,
+    /// Its entry on the roll; none where there is no client, only a question.
+    pub entry: Option<&'a Entry>,
 }
 
 /// All is decided, and a backend can be called.
@@ -152,43 +155,58 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
                 house.remark("unknown-field", remark);
             }
         })?;
-        if let Some(hold) = decision.hold {
-            let waited = held_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            match hold.waiting(now, waited, chance::number()) {
-                Waiting::Over => witness.saw(seen::hold_is_over),
-                // The answer after the wait is known to nobody yet: from here on as if the databases said the same again.
-                Waiting::For(wait) if witness.watches() => witness.saw(|| seen::hold(wait)),
-                Waiting::For(wait) => {
-                    if held_since.replace(Instant::now() - waited).is_none() {
-                        let text = format_args!("delay_until: {:.1} s", wait.as_secs_f64());
-                        let origin = caller.origin;
-                        let mut words = vec![
-                            ("protocol", Word::Text(&caller.protocol.name)),
-                            ("user", Word::Text(&answer.user)),
-                            ("client", Word::Text(&origin.client.0)),
-                        ];
-                        let via = origin.via();
-                        if let Some(via) = &via {
-                            words.push(("via", Word::Text(via)));
-                        }
-                        words.extend([("text", Word::Text(&text)), ("session", Word::Text(&origin.session))]);
-                        house.journal.line(Level::Info, "held", &words);
+        if let Some(entry) = caller.entry {
+            entry.signing_in(Some(&answer.user));
+        }
+        let waited = held_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let by_row = decision.hold.map_or(Waiting::Over, |hold| hold.waiting(now, waited, chance::number()));
+        let (waiting, ordered) = match (by_row, &decision.verdict) {
+            (Waiting::Over, Verdict::SignIn(route)) => (by_order(house, caller, &answer, route, waited), true),
+            (waiting, _) => (waiting, false),
+        };
+        let why = if ordered { "kick --hold" } else { "delay_until" };
+        match waiting {
+            Waiting::Over if decision.hold.is_some() => witness.saw(seen::hold_is_over),
+            Waiting::Over => {}
+            // The answer after the wait is known to nobody yet: from here on as if the databases said the same again.
+            Waiting::For(wait) if witness.watches() => witness.saw(|| seen::hold(why, wait)),
+            Waiting::For(wait) => {
+                if held_since.replace(Instant::now() - waited).is_none() {
+                    let text = format_args!("{why}: {:.1} s", wait.as_secs_f64());
+                    let origin = caller.origin;
+                    let mut words = vec![
+                        ("protocol", Word::Text(&caller.protocol.name)),
+                        ("user", Word::Text(&answer.user)),
+                        ("client", Word::Text(&origin.client.0)),
+                    ];
+                    let via = origin.via();
+                    if let Some(via) = &via {
+                        words.push(("via", Word::Text(via)));
                     }
-                    // Whoever is held has not signed in: at our end it is sent away, not waited for.
-                    tokio::select! {
-                        () = sleep(wait) => continue,
-                        () = Phase::Closing.reached(&mut phase) => {
-                            let text = "the server is going away; the login was held (delay_until)";
-                            return Err(Failure::new(Side::Us, Kind::ShuttingDown, text));
-                        }
+                    words.extend([("text", Word::Text(&text)), ("session", Word::Text(&origin.session))]);
+                    house.journal.line(Level::Info, "held", &words);
+                }
+                if let Some(entry) = caller.entry {
+                    entry.held(true);
+                }
+                // Whoever is held has not signed in: at our end it is sent away, not waited for.
+                tokio::select! {
+                    () = sleep(wait) => continue,
+                    () = Phase::Closing.reached(&mut phase) => {
+                        let text = format!("the server is going away; the login was held ({why})");
+                        return Err(Failure::new(Side::Us, Kind::ShuttingDown, text));
                     }
                 }
-                Waiting::TooLong => {
-                    let most = route::LONGEST.as_secs();
-                    let text = format_args!("is more than {most} s ahead; the client is told to try later");
-                    return Err(Failure::row(&answer.database, "delay_until", text));
+            }
+            Waiting::TooLong => {
+                let most = route::LONGEST.as_secs();
+                if ordered {
+                    let text = format!("held by kick --hold, and for {most} s in all; the client is told to try later");
+                    return Err(Failure::new(Side::Us, Kind::Held, text));
                 }
+                let text = format_args!("is more than {most} s ahead; the client is told to try later");
+                return Err(Failure::row(&answer.database, "delay_until", text));
             }
         }
         let refused = |kind, what: &str| Failure::new(Side::Client, kind, format!("users \"{}\": {what}", answer.database));
@@ -203,6 +221,25 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
             }
             Verdict::Disabled(reason) => return Err(refused(Kind::Disabled(reason), "nologin")),
         }
+    }
+}
+
+/// Whether this login is held by an order (`kick --hold`). It may add to what the row made it wait for, up to the same end.
+fn by_order(house: &House, caller: &Caller<'_>, answer: &Answer, route: &Route, waited: Duration) -> Waiting {
+    let coming = Coming {
+        user: &answer.user,
+        destuser: &route.user,
+        host: &route.host,
+        client: caller.origin.client.0.ip(),
+        protocol: caller.protocol.name,
+    };
+    // A hold ends within the longest time that a login waits; whoever waited for something else before waits for what is left.
+    match house.roll.holds.wait(&coming) {
+        None => Waiting::Over,
+        Some(wait) => match wait.min(route::LONGEST.saturating_sub(waited)) {
+            Duration::ZERO => Waiting::TooLong,
+            wait => Waiting::For(wait),
+        },
     }
 }
 

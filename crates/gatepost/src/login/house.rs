@@ -4,6 +4,7 @@ use super::guard::Guard;
 use super::learnt::Learnt;
 use super::limits::{Ceiling, Under, Warnings};
 use super::roll::Roll;
+use crate::admin::Token;
 use crate::backend::health::Health;
 use crate::backend::source::Sources;
 use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant};
@@ -69,6 +70,8 @@ pub struct Live {
     pub any_cert: Connector,
     /// The ports this server listens on.
     pub ports: Vec<u16>,
+    /// Of `admin.token_file`.
+    pub admin_token: Option<Token>,
 }
 
 impl Live {

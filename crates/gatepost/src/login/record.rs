@@ -25,8 +25,27 @@ pub struct Record {
     pub via: Option<SocketAddr>,
     /// The backend.
     pub backend: Option<SocketAddr>,
+    /// The row's host, once signed in.
+    pub host: Box<str>,
+    /// The name that the backend was given, where it is another.
+    pub other_user: Option<Box<str>>,
+    /// `user_*` of the row.
+    pub notes: Box<[(Box<str>, Box<str>)]>,
+    /// How the client's connection is protected, once signed in.
+    pub client_tls: Option<Shielding>,
+    /// Version and cipher of TLS with the backend.
+    pub backend_tls: Option<(&'static str, &'static str)>,
     /// When the relay began.
     pub since: Instant,
+}
+
+/// How a client's connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shielding {
+    /// TLS that ends here: version and cipher.
+    Here(&'static str, &'static str),
+    /// TLS that ends at the balancer in front.
+    InFront,
 }
 
 impl Record {
@@ -39,6 +58,11 @@ impl Record {
             client: origin.client.0,
             via: None,
             backend: None,
+            host: Box::from(""),
+            other_user: None,
+            notes: Box::default(),
+            client_tls: None,
+            backend_tls: None,
             since: Instant::now(),
         };
         record.tell(origin);
@@ -50,6 +74,16 @@ impl Record {
         self.session = origin.session.as_str().into();
         self.client = origin.client.0;
         self.via = origin.via();
+    }
+
+    /// The name that the backend was given.
+    pub fn destuser(&self) -> &str {
+        self.other_user.as_deref().unwrap_or(&self.user)
+    }
+
+    /// A `user_NAME` of the row, by its whole name.
+    pub fn alternative(&self, name: &str) -> Option<&str> {
+        self.notes.iter().find(|(have, _)| **have == *name).map(|(_, value)| &**value)
     }
 
     fn write(&self, journal: &Journal, level: Level, event: &str, more: &[(&str, Word<'_>)]) {

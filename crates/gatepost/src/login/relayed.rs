@@ -5,18 +5,23 @@
 use super::guard::Entered;
 use super::house::{House, Phase};
 use super::record::Record;
+use super::roll::Entry;
 use crate::backend::health::SessionHere;
 use crate::protocol::Protocol;
 use bytes::BytesMut;
-use relay::clock::{Clock, EndOrder};
+use relay::clock::EndOrder;
 use relay::conn::Conn;
 use relay::pump::{Early, Ended, EndedBy, Reason, pump};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use wire::login::Goodbye;
 
 /// Time for the last words to a client that we leave.
 pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The same for a session that an administrator ends: both sides are closed within a second, whether the client reads or not.
+pub const LAST_WORDS_KICKED: Duration = Duration::from_millis(400);
 
 /// A backend that ends so soon behind a word of the client most likely answers it: a logout, not a death.
 const JUST_NOW: Duration = Duration::from_secs(1);
@@ -34,7 +39,9 @@ pub struct SignedIn {
     /// Counted among the backend's sessions until the end.
     pub here: SessionHere,
     /// For the journal.
-    pub record: Box<Record>,
+    pub record: Arc<Record>,
+    /// Its place on the roll.
+    pub entry: Arc<Entry>,
     /// How long nothing may move.
     pub idle: Duration,
     /// The user's place among its sessions, until the end.
@@ -43,10 +50,10 @@ pub struct SignedIn {
 
 impl SignedIn {
     /// Moves bytes until one side ends it, says goodbye where that cannot break the stream, and writes the end down.
-    pub async fn relay(self, protocol: &'static Protocol, house: &House, clock: &Clock) {
-        let SignedIn { mut client, mut backend, early, here, record, idle, mut entered } = self;
-        let slot = clock.slot(idle);
-        house.roll.enter(&slot);
+    pub async fn relay(self, protocol: &'static Protocol, house: &House) {
+        let SignedIn { mut client, mut backend, early, here, record, entry, idle, mut entered } = self;
+        entry.relay(Arc::clone(&record), idle);
+        let slot = Arc::clone(entry.slot());
         let mut position = (protocol.position)();
         let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
         let answered = ended.client_quiet.is_some_and(|quiet| quiet <= JUST_NOW);
@@ -61,6 +68,7 @@ impl SignedIn {
                 linger(&mut client, wait, house).await;
             }
         }
+        let patience = if ended.side == EndedBy::Us(EndOrder::Kicked) { LAST_WORDS_KICKED } else { LAST_WORDS };
         let mut whole = ended.side != EndedBy::Backend || ended.reason == Reason::Closed;
         if ended.client_writable && position.is_safe() {
             let goodbye = match ended.side {
@@ -71,11 +79,11 @@ impl SignedIn {
                 EndedBy::Us(EndOrder::ShuttingDown) => Some(Goodbye::ShuttingDown),
             };
             if let Some(why) = goodbye {
-                let _ = timeout(LAST_WORDS, client.write_all((protocol.goodbye)(why))).await;
+                let _ = timeout(patience, client.write_all((protocol.goodbye)(why))).await;
                 whole = true;
             }
         }
-        let _ = timeout(LAST_WORDS, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
+        let _ = timeout(patience, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
         journal_end(house, &record, &ended);
         drop((entered, here));
     }

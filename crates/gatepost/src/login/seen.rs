@@ -33,9 +33,9 @@ pub(super) fn hold_is_over() -> Step {
     Step::new("hold", "delay_until: the moment is past, nobody waits").with("seconds", 0)
 }
 
-pub(super) fn hold(wait: Duration) -> Step {
+pub(super) fn hold(why: &str, wait: Duration) -> Step {
     let seconds = wait.as_secs_f64();
-    Step::new("hold", format!("delay_until: would be held for {seconds:.1} s, then the databases are asked again"))
+    Step::new("hold", format!("{why}: would be held for {seconds:.1} s, then the databases are asked again"))
         .more("what follows is what they say now")
         .with("seconds", seconds)
 }

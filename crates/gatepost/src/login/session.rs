@@ -7,8 +7,9 @@ use super::arrival::Arrival;
 use super::auth::Admitted;
 use super::guard::Knock;
 use super::house::{Door, House, Live, Phase, Seat};
-use super::record::{LoginWords, Record};
+use super::record::{LoginWords, Record, Shielding};
 use super::relayed::{LAST_WORDS, SignedIn};
+use super::roll::Entry;
 use crate::backend::health::Place;
 use crate::chance;
 use crate::config::meant::{Limits, ListenTls};
@@ -28,6 +29,8 @@ use wire::login::{Front, Goodbye, Login, LoginEvent, Refusal, Terms};
 use wire::machine::Step;
 use wire::origin::{ClientTls, Origin, SessionId};
 
+/// Why a client that has not signed in is sent away by `gatepost kick`.
+pub(super) const KICKED: &str = "by an administrator";
 /// What one read from a client may bring during the dialogue.
 pub(super) const READ: usize = 4096;
 /// How often a silent stranger's patience is looked at.
@@ -38,14 +41,14 @@ const STRESSED: (Duration, u32) = (Duration::from_secs(10), 1);
 /// Serves one accepted connection to its end.
 pub async fn serve(stream: TcpStream, door: Arc<Door>, house: Arc<House>, clock: Clock, knock: Knock, mut seat: Seat) {
     // Boxed, so that the task does not keep room for the dialogue during the hours of the relay.
-    let signed_in = Box::pin(dialogue(stream, &door, &house, knock)).await;
+    let signed_in = Box::pin(dialogue(stream, &door, &house, &clock, knock)).await;
     if let Some(signed_in) = signed_in {
         seat.signed_in();
-        signed_in.relay(door.protocol, &house, &clock).await;
+        signed_in.relay(door.protocol, &house).await;
     }
 }
 
-async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -> Option<SignedIn> {
+async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, knock: Knock) -> Option<SignedIn> {
     // A client that is gone before we look is not worth a line: floods would fill the log.
     let conn = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)).ok()?;
     let live = house.live.load_full();
@@ -55,6 +58,7 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, knock: Knock) -
     let patience = if stressed { limits.login_timeout.min(STRESSED.0) } else { limits.login_timeout };
     let mut talk = Talk {
         record: Record::new(door.protocol.name, &origin),
+        entry: house.roll.enter(door.protocol.name, door.address, &origin, clock),
         who: Arrival::new(origin),
         conn: Some(conn),
         knock: Some(knock),
@@ -79,6 +83,8 @@ pub(super) struct Talk<'a> {
     /// Whose connection it is.
     pub(super) who: Arrival,
     pub(super) record: Record,
+    /// Its place on the roll.
+    pub(super) entry: Arc<Entry>,
     /// TLS that ends here.
     pub(super) tls: Option<TlsFacts>,
     stressed: bool,
@@ -120,6 +126,10 @@ impl Talk<'_> {
                     let read = tokio::select! {
                         read = timeout_at(deadline.min(look), conn.read(&mut input, READ)) => Some(read),
                         () = Phase::Closing.reached(&mut phase) => None,
+                        () = self.entry.kicked() => {
+                            self.leave(&mut *front, Goodbye::Kicked, "kicked", KICKED.into()).await;
+                            return None;
+                        }
                     };
                     let Some(read) = read else {
                         self.leave(&mut *front, Goodbye::ShuttingDown, "shutting-down", "the server is going away".into()).await;
@@ -158,7 +168,7 @@ impl Talk<'_> {
                 }
                 Step::Event(LoginEvent::Said(said)) => {
                     if self.who.hear(said) {
-                        self.record.tell(&self.who.origin);
+                        self.told();
                         self.record.note(&self.house.journal, Level::Debug, "identity", &"a trusted peer said who is calling");
                         if !self.knock_for_client() {
                             let text = too_many_knocks(limits.connections_before_login);
@@ -175,7 +185,7 @@ impl Talk<'_> {
                     }
                     if !self.live.meant.trust.identity_before_tls {
                         self.who.origin = self.who.born.clone();
-                        self.record.tell(&self.who.origin);
+                        self.told();
                         front.forget_identity();
                     }
                     self.secure(&input, deadline).await?;
@@ -190,6 +200,7 @@ impl Talk<'_> {
                     let mechanism = login.mechanism.name();
                     self.record.refused(&self.house.journal, &login.user, mechanism, &failure, began.elapsed());
                     drop(login);
+                    self.entry.signing_in(None);
                     self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
                     // The time we made the client wait is ours, not its.
                     deadline += began.elapsed();
@@ -216,6 +227,12 @@ impl Talk<'_> {
         }
     }
 
+    /// Who is calling is known anew: for the journal and the roll.
+    pub(super) fn told(&mut self) {
+        self.record.tell(&self.who.origin);
+        self.entry.tell(&self.who.origin);
+    }
+
     /// What this connection may be offered.
     fn terms(&self, settings: &Settings) -> Terms {
         self.who.terms(self.door, self.live, settings, || self.house.learnt.common(self.door.protocol))
@@ -234,6 +251,10 @@ impl Talk<'_> {
             shaken = timeout_at(by, acceptor.accept(conn, input)) => shaken,
             () = Phase::Closing.reached(&mut phase) => {
                 self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its TLS handshake");
+                return None;
+            }
+            () = self.entry.kicked() => {
+                self.record.left(&self.house.journal, Level::Info, "kicked", &"in the middle of its TLS handshake");
                 return None;
             }
         };
@@ -326,6 +347,14 @@ impl Talk<'_> {
         front.welcome(&backend.welcome, &mut out);
         self.record.user = user.into();
         self.record.backend = Some(backend.address);
+        self.record.host = route.host.as_str().into();
+        self.record.other_user = (route.user != *self.record.user).then(|| route.user.as_str().into());
+        self.record.notes = route.notes.iter().filter(|(name, _)| name.starts_with("user_")).cloned().collect();
+        self.record.client_tls = match &self.tls {
+            Some(facts) => Some(Shielding::Here(facts.version, facts.cipher)),
+            None => self.who.shielded.then_some(Shielding::InFront),
+        };
+        self.record.backend_tls = backend.tls.as_ref().map(|facts| (facts.version, facts.cipher));
         let words = LoginWords {
             host: &route.host,
             destuser: &route.user,
@@ -354,7 +383,8 @@ impl Talk<'_> {
             backend: backend.conn,
             early: Early { to_backend: input, to_client: backend.leftover },
             here: self.house.health.session(Place::new(backend.address, &route)),
-            record: Box::new(Record { since: std::time::Instant::now(), ..record }),
+            record: Arc::new(Record { since: std::time::Instant::now(), ..record }),
+            entry: Arc::clone(&self.entry),
             idle: settings.idle_timeout,
             entered,
         })

@@ -5,8 +5,8 @@
 
 use super::auth::{self, Admitted, Caller};
 use super::house::Phase;
-use super::relayed::LAST_WORDS;
-use super::session::{READ, Talk};
+use super::relayed::{LAST_WORDS, LAST_WORDS_KICKED};
+use super::session::{KICKED, READ, Talk};
 use crate::failure::Failure;
 use crate::journal::Level;
 use crate::witness::Witness;
@@ -40,7 +40,9 @@ impl Talk<'_> {
             exempt: self.who.exempt(self.live),
             client_id: &client_id,
             witness: Witness::NOBODY,
+            entry: Some(&self.entry),
         };
+        self.entry.signing_in(Some(&login.user));
         let mut phase = self.house.phase.clone();
         let conn = self.conn.as_mut()?;
         let wait = self.house.guard.delay(self.who.origin.client.0.ip(), self.live.meant.limits.guesses);
@@ -88,6 +90,14 @@ impl Talk<'_> {
                     self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its login");
                     let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
                     let _ = timeout(LAST_WORDS, last).await;
+                    return None;
+                }
+                () = self.entry.kicked() => {
+                    let mut words = BytesMut::new();
+                    front.goodbye(Goodbye::Kicked, &mut words);
+                    self.record.left(&self.house.journal, Level::Info, "kicked", &format_args!("{KICKED}, while the login of {} was looked at", login.user));
+                    let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
+                    let _ = timeout(LAST_WORDS_KICKED, last).await;
                     return None;
                 }
                 _ = still_here.tick() => {

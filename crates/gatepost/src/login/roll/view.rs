@@ -1,0 +1,78 @@
+//! What can be seen of one connection, at one moment.
+
+use super::{Entry, Stage, State};
+use crate::login::record::Record;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One connection at one moment.
+#[derive(Clone)]
+pub struct View {
+    /// Its number on the roll.
+    pub number: u64,
+    /// The protocol's name.
+    pub protocol: &'static str,
+    /// The address of the listener.
+    pub listener: SocketAddr,
+    /// What is being done for it.
+    pub state: State,
+    /// Session id.
+    pub session: Box<str>,
+    /// The user; empty where nobody tries to sign in.
+    pub user: Box<str>,
+    /// The client.
+    pub client: SocketAddr,
+    /// Our peer, where a trusted one told us of the client.
+    pub via: Option<SocketAddr>,
+    /// Since accept; after login, since then.
+    pub age: Duration,
+    /// For how long nothing has moved; before login zero.
+    pub idle: Duration,
+    /// Octets handed on to the backend.
+    pub to_backend: u64,
+    /// Octets handed on to the client.
+    pub to_client: u64,
+    /// After login: all that is known.
+    pub record: Option<Arc<Record>>,
+}
+
+impl View {
+    /// Looks at an entry.
+    pub fn of(entry: &Entry) -> View {
+        let (to_backend, to_client) = entry.slot.moved();
+        let mut view = View {
+            number: entry.number,
+            protocol: entry.protocol,
+            listener: entry.listener,
+            state: State::Relayed,
+            session: Box::from(""),
+            user: Box::from(""),
+            client: entry.listener,
+            via: None,
+            age: entry.born.elapsed(),
+            idle: Duration::ZERO,
+            to_backend,
+            to_client,
+            record: None,
+        };
+        match &*entry.stage() {
+            Stage::Dialogue { session, client, via, user, state } => {
+                (view.session, view.user, view.state) = (session.clone(), user.clone(), *state);
+                (view.client, view.via) = (*client, *via);
+            }
+            Stage::Relay(record) => {
+                (view.session, view.user) = (record.session.clone(), record.user.clone());
+                (view.client, view.via) = (record.client, record.via);
+                (view.age, view.idle) = (record.since.elapsed(), entry.slot.idle());
+                view.record = Some(Arc::clone(record));
+            }
+        }
+        view
+    }
+
+    /// The backend's address, once signed in there.
+    pub fn backend(&self) -> Option<SocketAddr> {
+        self.record.as_ref().and_then(|record| record.backend)
+    }
+}
