@@ -2,6 +2,7 @@
 //!
 //! ARCHITECTURE.md is the map of the rooms and of which may know which.
 
+pub mod admin;
 pub mod backend;
 pub mod chance;
 pub mod cli;

@@ -216,6 +216,11 @@ impl Server {
         self.house.seats.taken()
     }
 
+    /// What all sessions share.
+    pub fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+
     /// How many sessions are signed in.
     pub fn sessions(&self) -> usize {
         self.house.roll.count()
@@ -257,6 +262,8 @@ impl Server {
             ("server.threads", old.meant.server.threads != meant.server.threads),
             ("server.user", old.meant.server.user != meant.server.user),
             ("server.control", old.meant.server.control != meant.server.control),
+            ("admin.group", old.meant.admin.group != meant.admin.group),
+            ("admin.address", old.meant.admin.address != meant.admin.address),
         ] {
             if changed {
                 remarks.push(format!("{name} has changed and takes effect at the next start"));

@@ -5,11 +5,16 @@
 // The one room that talks to a person on a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod ask;
 mod check;
 mod demo;
+mod doveadm;
+mod kick;
 mod reload;
 mod run;
+mod sessions;
 mod show;
+mod table;
 mod version;
 
 use crate::config::{Catalog, Loaded, Problems};
@@ -19,6 +24,8 @@ use std::process::ExitCode;
 
 /// Failed.
 const FAILED: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 2;
 /// Done, with warnings.
 const WARNINGS: u8 = 3;
 /// Nobody answers at the control socket.
@@ -64,7 +71,14 @@ enum Verb {
     /// Show the configuration
     Show(show::Show),
     /// Tell the running Gatepost to read its configuration anew, without touching a session
-    Reload,
+    Reload(reload::Reload),
+    /// Who is on: user, client, backend, protocol, state, age, idle, bytes, TLS, session id
+    #[command(alias = "who")]
+    Sessions(sessions::Sessions),
+    /// End connections, and let their users' logins wait for a while if you like
+    Kick(kick::Kick),
+    /// The few commands of doveadm that scripts use: who, kick, proxy list, proxy kick
+    Doveadm(doveadm::Doveadm),
     /// Say which version this is
     Version,
 }
@@ -78,13 +92,16 @@ pub fn main() -> ExitCode {
         Some(Verb::Demo(demo)) => demo.go(),
         Some(Verb::Check) => check::go(&cli.file.config),
         Some(Verb::Show(show)) => show.go(&cli.file.config),
-        Some(Verb::Reload) => reload::go(&cli.file.config),
+        Some(Verb::Reload(reload)) => reload.go(&cli.file.config),
+        Some(Verb::Sessions(sessions)) => sessions.go(&cli.file.config),
+        Some(Verb::Kick(kick)) => kick.go(&cli.file.config),
+        Some(Verb::Doveadm(doveadm)) => doveadm.go(&cli.file.config),
         Some(Verb::Version) => version::go(),
         None if cli.test => check::go(&cli.file.config),
         None if cli.show => show::effective(&cli.file.config),
         None => {
             let _ = Cli::command().print_help();
-            ExitCode::from(2)
+            ExitCode::from(USAGE)
         }
     }
 }

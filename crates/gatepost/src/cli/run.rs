@@ -1,8 +1,9 @@
 //! `gatepost run`: serve in the foreground.
 //!
-//! SIGHUP reloads, SIGTERM and SIGINT drain (a second one ends at once).
+//! SIGHUP and the admin API reload, SIGTERM and SIGINT drain (a second one ends at once).
 
 use super::{BAD_CONFIG, FAILED};
+use crate::admin::{self, Desk, Order};
 use crate::config::meant::Meant;
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
@@ -13,14 +14,15 @@ use crate::resolve::SystemDns;
 use crate::server::{self, Server};
 use clap::Args;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
 /// How often certificates are looked at for changes.
 const CERTIFICATES: Duration = Duration::from_secs(5);
@@ -87,12 +89,17 @@ impl Run {
             if let Some(file) = &self.ports_file {
                 write_ports(file, &server).map_err(|e| Stop::Failed(format!("{}: {e}", file.display())))?;
             }
-            let control = match early.control {
-                Some(listener) => Some(UnixListener::from_std(listener)?),
-                None => None,
-            };
+            let (orders, given) = mpsc::channel(8);
+            let desk = Desk { house: Arc::clone(server.house()), orders };
+            if let Some(listener) = early.control {
+                tokio::spawn(admin::serve_unix(UnixListener::from_std(listener)?, desk.clone()));
+            }
+            for (address, listener) in early.admin {
+                journal.say(Level::Info, "listening", &format_args!("admin API on {address}"));
+                tokio::spawn(admin::serve_tcp(TcpListener::from_std(listener)?, desk.clone()));
+            }
             let supervisor = Supervisor::new(early.notify, journal.clone(), server.clocks());
-            supervise(config, server, control, supervisor, journal, patience).await
+            supervise(config, server, given, desk, supervisor, journal, patience).await
         })
     }
 }
@@ -112,6 +119,7 @@ impl From<io::Error> for Stop {
 struct Early {
     bound: Vec<server::Bound>,
     control: Option<std::os::unix::net::UnixListener>,
+    admin: Vec<(SocketAddr, std::net::TcpListener)>,
     notify: Notify,
     remarks: Vec<String>,
 }
@@ -119,7 +127,7 @@ struct Early {
 impl Early {
     fn bind(meant: &Meant) -> Result<Early, Stop> {
         let mut remarks = Vec::new();
-        let control = match control_socket(&meant.server.control) {
+        let control = match control_socket(meant) {
             Ok(listener) => Some(listener),
             // Two processes share a port without an error (SO_REUSEPORT), and every other login would go to the wrong one.
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
@@ -130,7 +138,7 @@ impl Early {
             }
             Err(e) => {
                 let path = meant.server.control.display();
-                remarks.push(format!("server.control {path}: {e}; gatepost reload cannot be used, SIGHUP can"));
+                remarks.push(format!("server.control {path}: {e}; nobody can ask this Gatepost anything; SIGHUP reloads it"));
                 None
             }
         };
@@ -141,13 +149,22 @@ impl Early {
             remarks.push(format!("{e}; the service manager hears nothing from us"));
             Notify::default()
         });
-        Ok(Early { bound, control, notify, remarks })
+        let mut admin = Vec::new();
+        for address in &meant.admin.address {
+            let failed = |e: io::Error| Stop::Failed(format!("admin.address {address}: {e}"));
+            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            admin.push((listener.local_addr().map_err(failed)?, listener));
+        }
+        Ok(Early { bound, control, admin, notify, remarks })
     }
 }
 
-/// Listens on the control socket; one left behind by a process that is gone makes room.
-fn control_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+/// Listens on the control socket; one left behind by a process that is gone makes room. Its group may ask as well.
+fn control_socket(meant: &Meant) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::net::{UnixListener, UnixStream};
+    let path = &meant.server.control;
+    let group = group_of_control(meant)?;
     if let Ok(there) = std::fs::symlink_metadata(path) {
         if !there.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket is there"));
@@ -160,9 +177,38 @@ fn control_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
         }
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    // The group first: for a moment nobody may ask, not another group.
+    if let Some(group) = group {
+        rustix::fs::chown(path, None, Some(group))?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// `admin.group`, else that of `server.user` where the process is root and will become it, else the process's own.
+fn group_of_control(meant: &Meant) -> io::Result<Option<rustix::fs::Gid>> {
+    let unknown = |what: &str, name: &str, file: &str| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{what} {name}: there is no such name in {file}"))
+    };
+    if let Some(name) = &meant.admin.group {
+        let gid = id_in("/etc/group", name, 1);
+        return Ok(Some(rustix::fs::Gid::from_raw(gid.ok_or_else(|| unknown("admin.group", name, "/etc/group"))?)));
+    }
+    match &meant.server.user {
+        Some(name) if rustix::process::geteuid().is_root() => {
+            let gid = id_in("/etc/passwd", name, 2);
+            Ok(Some(rustix::fs::Gid::from_raw(gid.ok_or_else(|| unknown("server.user", name, "/etc/passwd"))?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A number in the line of a name: of /etc/passwd or /etc/group.
+fn id_in(file: &str, name: &str, column: usize) -> Option<u32> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let mut line = text.lines().find(|line| line.split(':').next() == Some(name))?.split(':').skip(1);
+    line.nth(column)?.parse().ok()
 }
 
 /// Becomes the service user where the process was started as root. Users and groups are taken from /etc/passwd and /etc/group.
@@ -242,7 +288,9 @@ fn write_ports(file: &Path, server: &Server) -> io::Result<()> {
 async fn supervise(
     config: &Path,
     mut server: Server,
-    control: Option<UnixListener>,
+    mut given: mpsc::Receiver<Order>,
+    // Kept, so that there is always somebody who may give orders.
+    _desk: Desk,
     mut supervisor: Supervisor,
     journal: Journal,
     mut patience: Duration,
@@ -259,22 +307,8 @@ async fn supervise(
                 // What came of it stands in the journal.
                 let _ = reload(config, &mut server, &mut supervisor, &journal, &mut patience);
             }
-            order = next_order(control.as_ref()) => match order {
-                Ok(mut stream) => {
-                    let answer = match timeout(Duration::from_secs(5), read_order(&mut stream)).await {
-                        Ok(Ok(order)) if order == "reload" => match reload(config, &mut server, &mut supervisor, &journal, &mut patience) {
-                            Ok(remarks) => lines("ok", &remarks),
-                            Err(problems) => lines("error", &problems),
-                        },
-                        Ok(Ok(_)) => lines("error", &["no such order; this version knows reload".to_owned()]),
-                        _ => continue,
-                    };
-                    let _ = timeout(Duration::from_secs(5), stream.write_all(answer.as_bytes())).await;
-                }
-                Err(e) => {
-                    journal.say(Level::Error, "control", &e);
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+            Some(order) = given.recv() => match order {
+                Order::Reload(answer) => drop(answer.send(reload(config, &mut server, &mut supervisor, &journal, &mut patience))),
             },
             _ = certificates.tick() => {
                 server.reread_certificates();
@@ -297,15 +331,6 @@ async fn supervise(
     };
     server.drain(patience, hurry).await;
     Ok(())
-}
-
-fn lines(verdict: &str, more: &[String]) -> String {
-    let mut text = format!("{verdict}\n");
-    for line in more {
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
 }
 
 /// What the service manager shows of us.
@@ -363,23 +388,4 @@ fn put_into_force(
     }
     journal.say(Level::Error, "reload-refused", &"the old configuration stays in force");
     Err(problems)
-}
-
-async fn next_order(control: Option<&UnixListener>) -> io::Result<UnixStream> {
-    match control {
-        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
-    }
-}
-
-async fn read_order(stream: &mut UnixStream) -> io::Result<String> {
-    let mut order = Vec::new();
-    let mut byte = [0u8; 64];
-    while !order.contains(&b'\n') && order.len() < 256 {
-        match stream.read(&mut byte).await? {
-            0 => break,
-            n => order.extend_from_slice(byte.get(..n).unwrap_or_default()),
-        }
-    }
-    Ok(String::from_utf8_lossy(&order).trim().to_owned())
 }

@@ -51,6 +51,7 @@ fn write(meant: &Meant, secrets: Secrets) -> String {
     out.pop3(meant);
     out.limits(meant);
     out.log(meant);
+    out.admin(meant);
     out.text
 }
 
@@ -80,6 +81,15 @@ impl Out {
         self.option("user", server.user.as_deref().map(quote));
         self.line("control", &path(&server.control), server.control == default.control);
         self.line("threads", &server.threads.to_string(), server.threads == default.threads);
+    }
+
+    fn admin(&mut self, meant: &Meant) {
+        let (admin, default) = (&meant.admin, sections::default_admin());
+        self.title("[admin]");
+        self.option("group", admin.group.as_deref().map(quote));
+        let addresses = array(admin.address.iter().map(|address| quote(&address.to_string())));
+        self.line("address", &addresses, admin.address == default.address);
+        self.option("token_file", admin.token_file.as_deref().map(path));
     }
 
     fn tls(&mut self, meant: &Meant) {

@@ -35,6 +35,8 @@ pub struct Meant {
     pub limits: Limits,
     /// `[log]`.
     pub log: Log,
+    /// `[admin]`.
+    pub admin: Admin,
 }
 
 /// `[server]`.
@@ -44,10 +46,21 @@ pub struct Server {
     pub name: String,
     /// `user`: whom to become after binding when started as root.
     pub user: Option<String>,
-    /// `control`: the unix socket for `gatepost reload`; default `/run/gatepost/control.sock`.
+    /// `control`: the unix socket of the admin API; default `/run/gatepost/control.sock`.
     pub control: PathBuf,
     /// `threads`: shards, default one per processor.
     pub threads: usize,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// `group`: may use the admin socket; default: the group of `server.user`, else the process's own.
+    pub group: Option<String>,
+    /// `address`: where the admin API is served over TCP, to those who have the token.
+    pub address: Vec<SocketAddr>,
+    /// `token_file`: its first line is the token.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[tls]`.

@@ -32,6 +32,7 @@ pub use effective::{effective, effective_with_secrets};
 pub use problems::{Level, MOST as MOST_PROBLEMS, Place, Problem, Problems};
 #[cfg(test)]
 pub(crate) use sections::{default_backend, default_limits};
+pub use units::duration as parse_duration;
 
 use meant::Meant;
 use places::{MOST_FILES, Spot, reason};
@@ -75,6 +76,30 @@ pub fn load(path: &Path, catalog: &Catalog) -> Result<Loaded, Problems> {
     let meant = sections::meant(&mut r, top);
     let (warnings, sources) = r.finish()?;
     Ok(Loaded { meant, warnings, files: sources.into_paths() })
+}
+
+/// Where the running Gatepost of this configuration answers (`server.control`), as far as that can be found out.
+///
+/// Whoever may ask it may not be able to read the keys and secrets that the files name, so nothing else is looked at, and where
+/// the files cannot be read either it is the default.
+pub fn control_socket(path: &Path) -> PathBuf {
+    use toml::de::{DeTable, DeValue};
+    let mut files = vec![path.to_owned()];
+    let dir = path.parent().unwrap_or(Path::new("")).join("conf.d");
+    let mut more: Vec<PathBuf> = std::fs::read_dir(dir)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml")))
+        .map_or_else(|_| Vec::new(), Iterator::collect);
+    more.sort();
+    files.append(&mut more);
+    let found = files.iter().take(MOST_FILES).find_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let table = DeTable::parse(&text).ok()?;
+        let server = table.get_ref().get("server").map(toml::Spanned::get_ref)?;
+        let DeValue::Table(server) = server else { return None };
+        let DeValue::String(control) = server.get("control").map(toml::Spanned::get_ref)? else { return None };
+        Some(file.parent().unwrap_or(Path::new("")).join(&**control))
+    });
+    found.unwrap_or_else(|| sections::default_server().control)
 }
 
 /// The problems of a reading that ended early.

@@ -6,7 +6,7 @@ const DURATIONS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 6
 const SIZES: &[(&str, usize)] = &[("MiB", 1024 * 1024), ("KiB", 1024), ("B", 1)];
 
 /// `30s`, `500ms`: a whole number and a unit. `None` also where it does not fit.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let (_, millis) = DURATIONS.iter().find(|(name, _)| *name == unit)?;
     number.checked_mul(*millis).map(Duration::from_millis)

@@ -1,6 +1,7 @@
 //! One generation of the configuration, made ready for use: databases opened, certificates read, names of our own addresses
 //! resolved. All of it stands, or nothing has changed.
 
+use crate::admin::read_token;
 use crate::backend::source::Sources;
 use crate::config::meant::{Certificate, Meant, Own, OwnValue};
 use crate::login::house::Live;
@@ -72,6 +73,13 @@ impl Live {
             remarks.into_iter().for_each(|remark| warn(remark));
             sources
         });
+        let admin_token = match meant.admin.token_file.as_deref().map(read_token).transpose() {
+            Ok(token) => token,
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
         match (chain, any_cert, sources) {
             (Some(chain), Ok(any_cert), Ok(sources)) if problems.is_empty() => Ok(Live {
                 trusted: TrustedNets::new(meant.trust.networks.clone()),
@@ -82,6 +90,7 @@ impl Live {
                 verified,
                 any_cert,
                 ports,
+                admin_token,
                 meant,
             }),
             _ => Err(problems),

@@ -10,6 +10,7 @@
 )]
 
 mod addresses;
+mod admin;
 mod clients;
 mod death;
 mod demo;

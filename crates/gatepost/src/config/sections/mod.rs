@@ -2,6 +2,7 @@
 //! each other. What spans tables is passed in by [`meant`], which is also the order of the tables in `gatepost show`.
 
 mod address;
+mod admin;
 mod backend;
 mod greeting;
 mod host;
@@ -18,6 +19,7 @@ mod tls;
 mod trust;
 mod users;
 
+pub(super) use admin::default_admin;
 pub(crate) use backend::default_backend;
 pub(super) use imap::default_imap;
 pub(crate) use limits::default_limits;
@@ -48,7 +50,6 @@ const LATER: &[&str] = &[
     "pool",
     "pools",
     "cluster",
-    "admin",
     "metrics",
     "cache",
 ];
@@ -85,6 +86,9 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
     let mut log = root.section(r, "log");
     let log_meant = log::read(r, &mut log);
     log.finish(r);
+    let mut admin = root.section(r, "admin");
+    let admin_meant = admin::read(r, &mut admin);
+    admin.finish(r);
     root.later(r, LATER);
     root.finish(r);
     Meant {
@@ -98,5 +102,6 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
         pop3: pop3_meant,
         limits: limits_meant,
         log: log_meant,
+        admin: admin_meant,
     }
 }

@@ -46,14 +46,14 @@ fn host_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
     }
 }
 
-fn user_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
+pub(super) fn user_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
     let name = kinds::line(r, item)?;
     // What useradd(8) takes; a colon or a slash would be something else than a name.
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     if first && name.len() <= 32 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) {
         return Some(name);
     }
-    r.error(item.value.at, "value", format!("`{}`: {} is no name of a system user", item.name, shown(&name)));
+    r.error(item.value.at, "value", format!("`{}`: {} is no name of a system user or group", item.name, shown(&name)));
     None
 }
 

@@ -55,6 +55,7 @@ fn unknown_keys() {
         ("[backend]", "[backend]"),
         ("[limits]", "[limits]"),
         ("[log]", "[log]"),
+        ("[admin]", "[admin]"),
         ("[protocol]", "[protocol]"),
         ("[protocol.imap]", "[protocol.imap]"),
         ("[protocol.pop3]", "[protocol.pop3]"),
@@ -144,11 +145,11 @@ fn tables_and_arrays() {
 #[test]
 fn tables_of_later_versions() {
     behind(
-        "[spool]\npath = \"x\"\n[[checks]]\nname = \"y\"\n[admin]\n",
+        "[spool]\npath = \"x\"\n[[checks]]\nname = \"y\"\n[metrics]\n",
         &[
             "11:2: error[later]: [spool] is not in this version",
             "13:3: error[later]: [[checks]] is not in this version",
-            "15:2: error[later]: [admin] is not in this version",
+            "15:2: error[later]: [metrics] is not in this version",
         ],
     );
 }

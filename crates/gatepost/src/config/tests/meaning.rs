@@ -101,6 +101,10 @@ drain = "1h"
 format = "json"
 level = "debug"
 file = "tls/log"
+[admin]
+group = "mailadm"
+address = ["127.0.0.1:9143", "[::1]:9143"]
+token_file = "tls/mail.key"
 "##;
 
 /// Places are where a thing is written, not what it means.
@@ -132,7 +136,7 @@ fn every_key_has_its_meaning() {
     dir.put("gatepost.toml", FULL.as_bytes());
     let loaded = dir.load().unwrap();
     assert_eq!(loaded.warnings, [], "a pin makes up for tls_verify = false, and all listeners offer TLS");
-    let Meant { server, tls, trust, listen, users, backend, imap, pop3, limits, log } = loaded.meant;
+    let Meant { server, tls, trust, listen, users, backend, imap, pop3, limits, log, admin } = loaded.meant;
     let file = |name: &str| dir.0.join(name);
 
     assert_eq!((server.name.as_str(), server.user.as_deref(), server.threads), ("edge.example.com", Some("gatepost"), 3));
@@ -244,6 +248,9 @@ fn every_key_has_its_meaning() {
     };
     assert_eq!(limits, expected);
     assert_eq!((log.format, log.level, log.file), (LogFormat::Json, LogLevel::Debug, Some(file("tls/log"))));
+    let addresses = vec!["127.0.0.1:9143".parse().unwrap(), "[::1]:9143".parse().unwrap()];
+    let expected = meant::Admin { group: Some("mailadm".into()), address: addresses, token_file: Some(file("tls/mail.key")) };
+    assert_eq!(admin, expected);
 }
 
 #[test]

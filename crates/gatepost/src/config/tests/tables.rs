@@ -33,6 +33,26 @@ fn server() {
 }
 
 #[test]
+fn admin() {
+    let with = |line: &str| format!("[admin]\n{line}");
+    behind(&with("address = [\"127.0.0.1:9143\"]\ntoken_file = \"tls/mail.key\""), &[]);
+    behind(
+        &with("address = [\"127.0.0.1:9143\"]"),
+        &["12:11: error[missing]: `admin.address` without `admin.token_file`|openssl rand"],
+    );
+    behind(
+        &with("address = [\"127.0.0.1\", \"*:9143\", \"localhost:9143\"]\ntoken_file = \"tls/none\""),
+        &[
+            "12:12: error[value]: `admin.address`: `127.0.0.1` has no port",
+            "12:25: error[value]: `admin.address`: `*:9143` would be all addresses",
+            "12:35: error[value]: `admin.address`: `localhost:9143` is a name",
+            "13:14: error[file]: `admin.token_file`: cannot read |tls/none: No such file",
+        ],
+    );
+    behind(&with("group = \"a:b\""), &["12:9: error[value]: `admin.group`: `a:b` is no name of a system user or group"]);
+}
+
+#[test]
 fn tls() {
     behind(
         "[tls]\ncertificates = [{ cert = \"tls/none.pem\", key = \"tls\" }]",

@@ -1,0 +1,88 @@
+//! Who may ask over TCP: whoever has the token.
+
+use super::Desk;
+use super::answer::Refusal;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use subtle::ConstantTimeEq;
+
+/// The shortest and the longest token, octets.
+const LENGTHS: std::ops::RangeInclusive<usize> = 16..=512;
+
+/// What is kept of a token: its digest, so that comparing takes the same time for all of one length and nothing can print it.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    fn of(text: &[u8]) -> Token {
+        Token(Sha256::digest(text).into())
+    }
+
+    fn is(&self, text: &[u8]) -> bool {
+        bool::from(Token::of(text).0.ct_eq(&self.0))
+    }
+}
+
+/// Reads the token: the first line of its file.
+///
+/// # Errors
+/// The file cannot be read, or its first line cannot be a token.
+pub fn read_token(file: &Path) -> Result<Token, String> {
+    let bytes = zeroize::Zeroizing::new(std::fs::read(file).map_err(|e| format!("admin.token_file {}: {e}", file.display()))?);
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
+    if !LENGTHS.contains(&line.len()) || !line.iter().all(u8::is_ascii_graphic) {
+        let (least, most) = (LENGTHS.start(), LENGTHS.end());
+        return Err(format!(
+            "admin.token_file {}: its first line must be one word of {least} to {most} printable ASCII characters; openssl rand -hex 32 makes one",
+            file.display()
+        ));
+    }
+    Ok(Token::of(line))
+}
+
+/// Lets those pass who have the token. What needs none is routed before this.
+pub async fn with_token(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
+    let word =
+        given.and_then(|value| value.split_first_chunk::<7>()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+    let live = desk.house.live.load();
+    match (&live.admin_token, word) {
+        (Some(token), Some((_, word))) if token.is(word.trim_ascii()) => {}
+        _ => {
+            let refusal =
+                Refusal(StatusCode::UNAUTHORIZED, "send Authorization: Bearer with the token of admin.token_file".into());
+            return ([(header::WWW_AUTHENTICATE, "Bearer")], refusal).into_response();
+        }
+    }
+    drop(live);
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_one_long_word() {
+        let dir = testkit::Dir::new();
+        for (text, fine) in [
+            ("0123456789abcdef", true),
+            ("0123456789abcdef\n", true),
+            ("0123456789abcdef\nsecond line", true),
+            ("0123456789abcde", false),
+            ("", false),
+            ("\n0123456789abcdef", false),
+            ("0123456789 abcdef", false),
+        ] {
+            let file = dir.write("token", text);
+            assert_eq!(read_token(&file).is_ok(), fine, "{text:?}");
+        }
+        let token = read_token(&dir.write("token", "0123456789abcdef\n")).unwrap();
+        assert!(token.is(b"0123456789abcdef") && !token.is(b"0123456789abcdeg") && !token.is(b""));
+        assert!(read_token(&dir.join("none")).is_err());
+    }
+}

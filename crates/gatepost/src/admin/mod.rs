@@ -1,0 +1,50 @@
+//! The admin API: what operators and their programs ask of a running Gatepost, as HTTP with JSON.
+//!
+//! It is served on a unix socket (`server.control`), where the rights of the file say who may ask, and on TCP addresses
+//! (`admin.address`) to those who send the token as `Authorization: Bearer TOKEN`. Without it only `/livez`, `/readyz` and the
+//! files of the status page are answered there, which tell nothing.
+//!
+//! Everything below `/v1` keeps its meaning: fields may be added, none changes or goes. Errors are `{"error": "..."}` with a
+//! status of 400 (the request), 401 (the token), 404, 409 (not now), 422 (refused, and why) or 503.
+//!
+//! Asking costs the sessions nothing: this runs on a thread of its own beside the shards, takes no lock of theirs for longer
+//! than a look, and whoever asks too much at once waits (64 connections, 16 KiB a request, 5 s for its head).
+
+mod access;
+mod answer;
+mod orders;
+mod serve;
+mod sessions;
+
+pub use access::{Token, read_token};
+pub use orders::{Order, Orders};
+pub use serve::{serve_tcp, serve_unix};
+
+use crate::login::house::House;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use std::sync::Arc;
+
+/// The largest body of a request.
+const BODY_MAX: usize = 16 * 1024;
+
+/// What every answer is made from.
+#[derive(Clone)]
+pub struct Desk {
+    /// Whom it is about.
+    pub house: Arc<House>,
+    /// To the loop that may change things.
+    pub orders: Orders,
+}
+
+/// Every path, for who comes by the socket.
+pub fn routes(desk: Desk) -> Router {
+    Router::new()
+        .route("/v1/sessions", get(sessions::list))
+        .route("/v1/kick", post(sessions::kick))
+        .route("/v1/reload", post(orders::reload))
+        .fallback(answer::nothing_there)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(desk)
+}

@@ -1,0 +1,199 @@
+//! How the verbs ask the running Gatepost: HTTP on its admin socket, or over TCP with the token.
+//!
+//! After an upgrade the sessions of the old process are its own still; it goes on answering at `SOCKET.PID`. What is about
+//! sessions is asked of all of them.
+
+use super::{FAILED, UNREACHABLE};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// How long an answer may take: a reload opens databases and reads certificates.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The largest answer that is taken: a list of some hundred thousand sessions.
+const ANSWER_MAX: usize = 256 << 20;
+
+/// Whom to ask.
+#[derive(Args, Clone)]
+pub struct Whom {
+    /// The admin socket; by default server.control of the configuration file
+    #[arg(long, value_name = "PATH", conflicts_with = "admin")]
+    socket: Option<PathBuf>,
+    /// Ask over TCP, at one of admin.address
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "token_file")]
+    admin: Option<String>,
+    /// A file with the token for --admin
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// One that can be asked.
+#[derive(Clone)]
+pub enum At {
+    /// A unix socket.
+    Socket(PathBuf),
+    /// A TCP address and the token.
+    Address(String, Zeroizing<String>),
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            At::Socket(path) => write!(f, "{}", path.display()),
+            At::Address(address, _) => f.write_str(address),
+        }
+    }
+}
+
+/// What was answered.
+pub struct Answer {
+    /// HTTP's status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Whom {
+    /// That socket, or the one of the configuration.
+    pub fn at(socket: Option<PathBuf>) -> Whom {
+        Whom { socket, admin: None, token_file: None }
+    }
+
+    /// The one that serves now.
+    ///
+    /// # Errors
+    /// The token cannot be read; told already.
+    pub fn serving(&self, config: &Path) -> Result<At, ExitCode> {
+        let Some(address) = &self.admin else {
+            return Ok(At::Socket(self.socket.clone().unwrap_or_else(|| crate::config::control_socket(config))));
+        };
+        let file = self.token_file.clone().unwrap_or_default();
+        match std::fs::read_to_string(&file) {
+            Ok(text) => {
+                Ok(At::Address(address.clone(), Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned())))
+            }
+            Err(e) => {
+                eprintln!("gatepost: {}: {e}", file.display());
+                Err(ExitCode::from(FAILED))
+            }
+        }
+    }
+
+    /// That one, and those that only serve what sessions they have left.
+    ///
+    /// # Errors
+    /// As [`Whom::serving`].
+    pub fn all(&self, config: &Path) -> Result<Vec<At>, ExitCode> {
+        let serving = self.serving(config)?;
+        let mut all = vec![serving.clone()];
+        if let At::Socket(path) = &serving
+            && let (Some(dir), Some(name)) = (path.parent(), path.file_name())
+        {
+            let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            let prefix = format!("{}.", name.to_string_lossy());
+            let beside = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            let mut old: Vec<PathBuf> = beside
+                .filter(|entry| {
+                    let name = entry.file_name();
+                    let pid = name.to_string_lossy().strip_prefix(&prefix).map(str::to_owned);
+                    pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
+                })
+                .map(|entry| entry.path())
+                .collect();
+            old.sort();
+            all.extend(old.into_iter().map(At::Socket));
+        }
+        Ok(all)
+    }
+}
+
+/// Asks one question. A runtime for this alone: the verbs are straight programs.
+///
+/// # Errors
+/// Nobody answers, or not as an admin API does: told already, with the exit code.
+pub fn ask(verb: &str, at: &At, method: Method, path: &str) -> Result<Answer, ExitCode> {
+    try_ask(at, method, path).map_err(|e| {
+        let hint = match at {
+            At::Socket(_) => "is Gatepost running, with this server.control, and may you use it?",
+            At::Address(..) => "is Gatepost running, with this admin.address?",
+        };
+        eprintln!("gatepost {verb}: {at}: {e}; {hint}");
+        ExitCode::from(UNREACHABLE)
+    })
+}
+
+/// The same without a word: for those that may be gone.
+///
+/// # Errors
+/// Nobody answers.
+pub fn try_ask(at: &At, method: Method, path: &str) -> Result<Answer, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let asking = async {
+        match at {
+            At::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
+                exchange(TokioIo::new(stream), method, path, None).await
+            }
+            At::Address(address, token) => {
+                let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+                exchange(TokioIo::new(stream), method, path, Some(token)).await
+            }
+        }
+    };
+    runtime.block_on(async { timeout(PATIENCE, asking).await }).map_err(|_| "no answer in time".to_owned())?
+}
+
+async fn exchange<S>(stream: TokioIo<S>, method: Method, path: &str, token: Option<&str>) -> Result<Answer, String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|e| e.to_string())?;
+    let driving = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "gatepost");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| e.to_string())?.to_bytes();
+    driving.abort();
+    Ok(Answer { status, body })
+}
+
+/// The words of a refusal.
+pub fn refusal(answer: &Answer) -> String {
+    let words = serde_json::from_slice::<serde_json::Value>(&answer.body).ok();
+    let error = words.as_ref().and_then(|words| words.get("error")).and_then(|error| error.as_str());
+    error.map_or_else(|| answer.status.to_string(), shown)
+}
+
+/// Text from an answer, fit for a terminal: names of users come from the Internet.
+pub fn shown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if wire::encode::is_invisible(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A query from names and values.
+pub fn query(pairs: &[(&str, String)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(pairs);
+    query.finish()
+}

@@ -1,0 +1,90 @@
+//! `gatepost kick`: ends connections. Both sides are closed within a second, the client with a goodbye where one can be said.
+
+use super::ask::{At, Whom, ask, query, refusal, try_ask};
+use super::sessions::Chosen;
+use super::{FAILED, USAGE};
+use clap::Args;
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::ExitCode;
+
+#[derive(Args)]
+pub struct Kick {
+    /// Users, with * and ?; the same as --user
+    #[arg(value_name = "USER")]
+    users: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Everybody
+    #[arg(long)]
+    all: bool,
+    /// Let their logins wait for so long afterwards, 300s at most; 0s ends an earlier hold
+    #[arg(long, value_name = "TIME")]
+    hold: Option<String>,
+    /// Only say how many would be ended
+    #[arg(long)]
+    dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    whom: Whom,
+}
+
+impl Kick {
+    /// Ends them.
+    pub fn go(&self, config: &Path) -> ExitCode {
+        let mut pairs = Chosen::users(&self.users).pairs();
+        pairs.extend(self.chosen.pairs());
+        if pairs.is_empty() && !self.all {
+            eprintln!("gatepost kick: whom? Name a user, --client, --backend, --session or another word; or --all");
+            return ExitCode::from(USAGE);
+        }
+        if self.all {
+            pairs.push(("all", "1".to_owned()));
+        }
+        if let Some(hold) = &self.hold {
+            pairs.push(("hold", hold.clone()));
+        }
+        if self.dry_run {
+            pairs.push(("dry_run", "1".to_owned()));
+        }
+        let at = match self.whom.all(config) {
+            Ok(at) => at,
+            Err(code) => return code,
+        };
+        match kick("kick", &at, &pairs) {
+            Ok(kicked) if self.json => println!("{}", json!({ "version": 1, "kicked": kicked, "dry_run": self.dry_run })),
+            Ok(kicked) if self.dry_run => println!("{kicked} connections would be kicked"),
+            Ok(kicked) => println!("{kicked} connections kicked"),
+            Err(code) => return code,
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// Has all processes that have sessions end those that are meant: how many.
+///
+/// # Errors
+/// Told already.
+pub fn kick(verb: &str, at: &[At], pairs: &[(&str, String)]) -> Result<u64, ExitCode> {
+    let path = format!("/v1/kick?{}", query(pairs));
+    let mut kicked = 0;
+    for (number, at) in at.iter().enumerate() {
+        let answer = match number {
+            0 => ask(verb, at, Method::POST, &path)?,
+            _ => match try_ask(at, Method::POST, &path) {
+                Ok(answer) => answer,
+                Err(_) => continue,
+            },
+        };
+        if answer.status != StatusCode::OK {
+            eprintln!("gatepost {verb}: {}", refusal(&answer));
+            return Err(ExitCode::from(FAILED));
+        }
+        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        kicked += said.get("kicked").and_then(Value::as_u64).unwrap_or(0);
+    }
+    Ok(kicked)
+}
