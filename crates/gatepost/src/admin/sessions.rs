@@ -240,7 +240,10 @@ pub async fn kick(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result<R
             house.roll.holds.add(held, term).map_err(|why| Refusal(StatusCode::CONFLICT, why))?;
         }
     }
-    let kicked = if dry_run {
+    let kicked = if hold.is_some_and(|term| term.is_zero()) {
+        // Whoever ends a hold means those who wait, and does not send them away.
+        0
+    } else if dry_run {
         house.roll.all().iter().filter(|entry| entry.slot().order().is_none() && filter.admits(&View::of(entry))).count()
     } else {
         let kicked = house.roll.kick(&filter);

@@ -19,7 +19,7 @@ pub struct Kick {
     /// Everybody
     #[arg(long)]
     all: bool,
-    /// Let their logins wait for so long afterwards, 300s at most; 0s ends an earlier hold
+    /// Let their logins wait for so long afterwards, 300s at most; 0s only ends an earlier hold, and kicks nobody
     #[arg(long, value_name = "TIME")]
     hold: Option<String>,
     /// Only say how many would be ended

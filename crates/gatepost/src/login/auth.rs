@@ -145,6 +145,7 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
     let mut phase = house.phase.clone();
     let mut held_since = None;
     loop {
+        let changed = house.roll.holds.changed();
         let answer = live.chain.sign_in(&question).await?;
         witness.saw(|| seen::fields(&answer, witness));
         let decision = route::decide(&answer, &asked, &mut |field| {
@@ -193,6 +194,8 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
                 // Whoever is held has not signed in: at our end it is sent away, not waited for.
                 tokio::select! {
                     () = sleep(wait) => continue,
+                    // Its hold may be over by order.
+                    () = changed, if ordered => continue,
                     () = Phase::Closing.reached(&mut phase) => {
                         let text = format!("the server is going away; the login was held ({why})");
                         return Err(Failure::new(Side::Us, Kind::ShuttingDown, text));

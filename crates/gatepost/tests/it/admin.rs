@@ -204,12 +204,14 @@ fn logins_under_way_are_kicked_too_and_held_afterwards() {
     assert_eq!(verb(&gate, &["kick", "alice"]).1, "1 connections kicked\n");
     assert!(String::from_utf8_lossy(&waits.read_to_end()).contains("* BYE "), "told");
     log.wait_for_all(&["disconnect", "reason=kicked", "alice"]);
-    // The hold is over by order: the next login gets in.
+    // The next one waits as well, until the hold is over by order.
     let mut again = gate.client();
-    again.send_command("LOGIN alice x");
+    let tag = again.send_command("LOGIN alice x");
     poll(PATIENCE, || (sessions(&gate, &["--state", "held"]).len() == 1).then_some(())).expect("held again");
     assert_eq!(verb(&gate, &["kick", "alice", "--hold", "0s", "--state", "talking"]).0, Some(1), "a hold knows no state");
     assert_eq!(backend.connections(), 1);
+    assert_eq!(verb(&gate, &["kick", "alice", "--hold", "0s"]).1, "0 connections kicked\n");
+    assert!(again.reply(&tag).is_ok(), "the hold is over, and it was not kicked");
     for (words, problem) in [
         (&["kick", "alice", "--hold", "301s"][..], "at most 300 s"),
         (&["kick", "alice", "--hold", "soon"], "no length of time"),

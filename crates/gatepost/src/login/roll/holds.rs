@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// The most holds at a time.
@@ -65,6 +67,7 @@ impl Held {
 #[derive(Default)]
 pub struct Holds {
     any: AtomicBool,
+    changed: Notify,
     list: Mutex<Vec<(Held, Instant)>>,
 }
 
@@ -84,7 +87,14 @@ impl Holds {
             list.push((held, now + term.min(HOLD_MAX)));
         }
         self.any.store(!list.is_empty(), Ordering::Release);
+        drop(list);
+        self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Ready when a hold was added or ended after this was called, though it is awaited later.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// For how long this login has to wait still.
