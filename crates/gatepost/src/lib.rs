@@ -7,6 +7,7 @@ pub mod backend;
 pub mod chance;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod failure;
 pub mod journal;
 pub mod life;

@@ -429,7 +429,7 @@ pub fn warn_to(journal: &Journal) -> crate::users::Warn {
 }
 
 /// The word for the ports file and the journal.
-fn tls_word(tls: ListenTls) -> &'static str {
+pub fn tls_word(tls: ListenTls) -> &'static str {
     match tls {
         ListenTls::None => "none",
         ListenTls::StartTls => "starttls",
@@ -439,7 +439,7 @@ fn tls_word(tls: ListenTls) -> &'static str {
 }
 
 /// Whether who comes without a PROXY header hears us in clear before anything else.
-fn speaks_first(door: &Door) -> bool {
+pub fn speaks_first(door: &Door) -> bool {
     door.tls != ListenTls::Implicit && door.proxy_protocol != ListenProxy::Required
 }
 

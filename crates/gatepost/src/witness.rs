@@ -64,12 +64,20 @@ pub struct Trail {
     steps: Mutex<Vec<Step>>,
     /// What the client says, where that was given: masked wherever a row or a query repeats it.
     password: Option<Password>,
+    /// No Gatepost runs: what is counted and known here is nothing.
+    alone: bool,
 }
 
 impl Trail {
     /// A trail of a login with this password; with none it is taken for the right one.
     pub fn new(password: Option<Password>) -> Trail {
-        Trail { steps: Mutex::default(), password }
+        Trail { password, ..Trail::default() }
+    }
+
+    /// A trail of a process that serves nobody: limits and the health of backends are unknown to it.
+    #[must_use]
+    pub fn alone(self) -> Trail {
+        Trail { alone: true, ..self }
     }
 
     /// Its witness.
@@ -132,6 +140,11 @@ impl Witness<'_> {
     /// No password was given, and one that a database would compare counts as right. Never true of a real login.
     pub fn supposes_password(self) -> bool {
         self.0.is_some_and(|trail| trail.password.is_none())
+    }
+
+    /// Whether limits and the health of backends are known to the process that is watched.
+    pub fn knows_the_house(self) -> bool {
+        self.0.is_none_or(|trail| !trail.alone)
     }
 
     /// A value of this name as it may be shown.

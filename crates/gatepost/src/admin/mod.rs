@@ -12,6 +12,7 @@
 
 mod access;
 mod answer;
+mod explain;
 mod orders;
 mod serve;
 mod sessions;
@@ -44,6 +45,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/kick", post(sessions::kick))
         .route("/v1/reload", post(orders::reload))
+        .route("/v1/explain/login", post(explain::login))
         .fallback(answer::nothing_there)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(desk)

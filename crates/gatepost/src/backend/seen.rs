@@ -11,6 +11,7 @@ use std::time::Duration;
 
 /// One address: what is known of it, whence it would be called, and what stands in the way.
 pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &Look, obstacle: Option<&Failure>) -> Step {
+    let known = means.witness.knows_the_house();
     let mut text = format!("{at}: ");
     let state = match (&look.failing, &look.last_success) {
         _ if look.verdict.is_err() => "down",
@@ -28,7 +29,9 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
         }
         (None, None) => text.push_str("nothing is known of it yet"),
     }
-    let _ = write!(text, "; {} sessions, {} connecting, {} queueing", look.sessions, look.connecting, look.queueing);
+    if known {
+        let _ = write!(text, "; {} sessions, {} connecting, {} queueing", look.sessions, look.connecting, look.queueing);
+    }
     let mut step = Step::new("backend", text);
     let source = match route.source {
         Some(source) => format!("source_ip {source}"),
@@ -51,14 +54,11 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
         Some(source) => vec![source.to_string()],
         None => means.sources.all(at.ip()).iter().map(ToString::to_string).collect(),
     };
-    step = step
-        .with("address", at.to_string())
-        .with("state", state)
-        .with("callable", obstacle.is_none())
-        .with("sources", sources)
-        .with("sessions", look.sessions)
-        .with("connecting", look.connecting)
-        .with("queueing", look.queueing);
+    step =
+        step.with("address", at.to_string()).with("state", state).with("callable", obstacle.is_none()).with("sources", sources);
+    if known {
+        step = step.with("sessions", look.sessions).with("connecting", look.connecting).with("queueing", look.queueing);
+    }
     if let Some(failing) = &look.failing {
         step = step
             .with("failing_for", failing.first.as_secs_f64())

@@ -6,7 +6,7 @@
 use super::{FAILED, UNREACHABLE};
 use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
@@ -67,6 +67,11 @@ impl Whom {
     /// That socket, or the one of the configuration.
     pub fn at(socket: Option<PathBuf>) -> Whom {
         Whom { socket, admin: None, token_file: None }
+    }
+
+    /// Somebody was named who must answer.
+    pub fn is_named(&self) -> bool {
+        self.socket.is_some() || self.admin.is_some()
     }
 
     /// The one that serves now.
@@ -137,23 +142,31 @@ pub fn ask(verb: &str, at: &At, method: Method, path: &str) -> Result<Answer, Ex
 /// # Errors
 /// Nobody answers.
 pub fn try_ask(at: &At, method: Method, path: &str) -> Result<Answer, String> {
+    try_say(at, method, path, Bytes::new())
+}
+
+/// The same with something to say.
+///
+/// # Errors
+/// Nobody answers.
+pub fn try_say(at: &At, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let asking = async {
         match at {
             At::Socket(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
-                exchange(TokioIo::new(stream), method, path, None).await
+                exchange(TokioIo::new(stream), method, path, body, None).await
             }
             At::Address(address, token) => {
                 let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
-                exchange(TokioIo::new(stream), method, path, Some(token)).await
+                exchange(TokioIo::new(stream), method, path, body, Some(token)).await
             }
         }
     };
     runtime.block_on(async { timeout(PATIENCE, asking).await }).map_err(|_| "no answer in time".to_owned())?
 }
 
-async fn exchange<S>(stream: TokioIo<S>, method: Method, path: &str, token: Option<&str>) -> Result<Answer, String>
+async fn exchange<S>(stream: TokioIo<S>, method: Method, path: &str, body: Bytes, token: Option<&str>) -> Result<Answer, String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -163,7 +176,7 @@ where
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
     let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| e.to_string())?.to_bytes();

@@ -9,6 +9,7 @@ mod ask;
 mod check;
 mod demo;
 mod doveadm;
+mod explain;
 mod kick;
 mod reload;
 mod run;
@@ -70,6 +71,9 @@ enum Verb {
     Check,
     /// Show the configuration
     Show(show::Show),
+    /// Say how a login would be decided, step by step, without calling a mail server
+    #[command(subcommand)]
+    Explain(explain::Explain),
     /// Tell the running Gatepost to read its configuration anew, without touching a session
     Reload(reload::Reload),
     /// Who is on: user, client, backend, protocol, state, age, idle, bytes, TLS, session id
@@ -92,6 +96,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Demo(demo)) => demo.go(),
         Some(Verb::Check) => check::go(&cli.file.config),
         Some(Verb::Show(show)) => show.go(&cli.file.config),
+        Some(Verb::Explain(explain)) => explain.go(&cli.file.config),
         Some(Verb::Reload(reload)) => reload.go(&cli.file.config),
         Some(Verb::Sessions(sessions)) => sessions.go(&cli.file.config),
         Some(Verb::Kick(kick)) => kick.go(&cli.file.config),

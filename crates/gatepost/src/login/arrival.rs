@@ -295,8 +295,8 @@ pub fn tell_knocks(house: &House, (net, number): (Net, usize), limit: usize) {
     house.warnings.near(&house.journal, Limit::BeforeLogin, &text);
 }
 
-/// A header in words for the log. What a balancer says is escaped there.
-struct Told<'a>(&'a Proxied);
+/// A header in words. What a balancer says is to be escaped.
+pub struct Told<'a>(pub &'a Proxied);
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -350,7 +350,9 @@ fn enter(house: &House, live: &Live, caller: &Caller<'_>, user: &str) -> Result<
 
 fn room(house: &House, live: &Live, caller: &Caller<'_>, user: &str) -> Result<(), Failure> {
     let (ip, limit) = (caller.origin.client.0.ip(), live.meant.limits.user_connections);
-    caller.witness.saw(|| seen::room(user, ip, house.guard.sessions(user, ip), limit, caller.exempt));
+    if caller.witness.knows_the_house() {
+        caller.witness.saw(|| seen::room(user, ip, house.guard.sessions(user, ip), limit, caller.exempt));
+    }
     match house.guard.is_full(user, ip, limit) {
         Some(have) if !caller.exempt => Err(too_many(have, ip, limit)),
         _ => Ok(()),

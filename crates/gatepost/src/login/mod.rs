@@ -9,7 +9,7 @@ pub mod limits;
 pub mod record;
 pub mod relayed;
 pub mod roll;
-mod seen;
+pub(crate) mod seen;
 pub mod session;
 pub mod tally;
 mod waiting;

@@ -119,8 +119,8 @@ pub(crate) fn limit_step(limit_name: &str, text: String, have: usize, limit: usi
 /// How many proxies may still follow.
 pub(super) fn hops(arrived: HopsLeft, left: Option<HopsLeft>) -> Step {
     let text = match left {
-        Some(left) => format!("{} arrive, {} are left for the backend", arrived.get(), left.get()),
-        None => format!("{} arrive: none is left", arrived.get()),
+        Some(left) => format!("{} hops arrive, {} are left for the backend", arrived.get(), left.get()),
+        None => format!("{} hops arrive: none is left for the backend", arrived.get()),
     };
     Step::new("hops", text).with("arrive", arrived.get()).with("left", left.map_or(Value::Null, |left| left.get().into()))
 }

@@ -142,6 +142,12 @@ impl Acceptor {
         Ok(true)
     }
 
+    /// Which certificate a client that asks for this name is shown, if it takes every kind of key: its place among the sources
+    /// (from 0) and the names in it.
+    pub fn shown_for(&self, name: Option<&str>) -> Option<(usize, Vec<String>)> {
+        self.0.served.0.load().shown_for(name)
+    }
+
     /// Performs the handshake. `early` is what has been read of the client and not been used: it must be empty.
     ///
     /// The connection is consumed either way; on failure the client has been sent an alert, if it was listening, and the

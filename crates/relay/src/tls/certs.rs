@@ -33,6 +33,17 @@ pub(crate) struct Certs {
     default: Vec<usize>,
 }
 
+/// What a client of today signs with.
+const EVERY_KIND: &[SignatureScheme] = &[
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::ED25519,
+    SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+];
+
 impl Certs {
     /// Builds the table; the first key is the default.
     pub(crate) fn new(keys: Vec<Arc<CertifiedKey>>) -> Result<Certs, TlsError> {
@@ -72,6 +83,13 @@ impl Certs {
             // No key suits: hand out the first, so the client hears of missing signature schemes, not of a missing name.
             .or_else(|| candidates.first().and_then(|&index| self.all.get(index)))
             .cloned()
+    }
+
+    /// The choice for a client that takes every kind of key: which one it is, and the names in it.
+    pub(crate) fn shown_for(&self, name: Option<&str>) -> Option<(usize, Vec<String>)> {
+        let chosen = self.select(name, EVERY_KIND)?;
+        let index = self.all.iter().position(|key| Arc::ptr_eq(key, &chosen))?;
+        Some((index, chosen.cert.first().map(|cert| names_of(cert)).unwrap_or_default()))
     }
 
     fn named(&self, name: &str) -> Option<&Vec<usize>> {
@@ -205,6 +223,7 @@ mod tests {
         ] {
             let chosen = certs.select(name, &[SignatureScheme::ECDSA_NISTP256_SHA256]).unwrap();
             assert!(Arc::ptr_eq(&chosen, &certs.all[expected]), "{name:?}");
+            assert_eq!(certs.shown_for(name).unwrap().0, expected, "{name:?}");
         }
     }
 

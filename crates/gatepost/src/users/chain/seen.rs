@@ -74,7 +74,7 @@ pub(super) fn rule(block: &Block, standing: &Standing<'_>, next: Next) -> Step {
     let (key, rule) = standing.followed;
     let rule = rule.map_or("", word);
     let state = if standing.state { "let in" } else { "not let in" };
-    let then = if next == Next::End { "the chain ends" } else { "the next database is asked" };
+    let then = if next == Next::End { "the chain ends" } else { "the chain goes on" };
     let what = if rule.is_empty() { key.to_owned() } else { format!("{key} = \"{rule}\"") };
     Step::new("rule", format!("{}: {what}: {state}, {then}", block.name))
         .with("database", &*block.name)

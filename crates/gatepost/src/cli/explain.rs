@@ -1,0 +1,254 @@
+//! `gatepost explain login USER`: how that login would be decided, step by step, without calling a mail server.
+//!
+//! The running Gatepost is asked, because only it knows limits, the health of backends and the configuration in force. Where none
+//! answers the configuration file is looked at by this process alone, and the first line says so.
+//!
+//! Exit codes: 0 it would sign in, 1 it would not, 2 what is asked makes no sense, 69 the one that was named (`--socket`, `--admin`)
+//! does not answer, 78 bad configuration.
+
+use super::ask::{At, Whom, refusal, shown, try_say};
+use super::{BAD_CONFIG, FAILED, UNREACHABLE, USAGE};
+use crate::explain::{self, Ask, Unanswerable, Way};
+use crate::journal::{Format, Journal, Level};
+use crate::login::house::{House, Live, Phase};
+use crate::resolve::SystemDns;
+use clap::{Args, Subcommand, ValueEnum};
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The longest password that is read.
+const PASSWORD_MAX: u64 = 4096;
+
+#[derive(Subcommand)]
+pub enum Explain {
+    /// Explain a login
+    Login(Box<Login>),
+}
+
+#[derive(Args)]
+pub struct Login {
+    /// The user name, as the client says it
+    user: String,
+    /// The protocol: imap or pop3; imaps or pop3s for a listener with TLS from the first byte [default: imap]
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
+    /// Where the client is [default: an address that nobody has]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    from: Option<String>,
+    /// The listener that it reaches [default: the first of the protocol]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listener: Option<SocketAddr>,
+    /// The server name that it asks for in TLS
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// It does without TLS [default: it takes TLS where that is offered]
+    #[arg(long)]
+    in_clear: bool,
+    /// The proxy in front of Gatepost that names --from as its client, by ID or XCLIENT
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    via: Option<String>,
+    /// How many proxies may still follow, as --via says
+    #[arg(long, value_name = "N", requires = "via")]
+    ttl: Option<u32>,
+    /// What --via forwards; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", requires = "via")]
+    forward: Vec<String>,
+    /// The balancer through which the connection comes, with a PROXY header
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    balancer: Option<String>,
+    /// How the client signs in
+    #[arg(long, value_enum, default_value = "command")]
+    mechanism: Mechanism,
+    /// Read the password from standard input, one line, and check it; without it, it is taken for the right one
+    #[arg(long)]
+    password_stdin: bool,
+    /// Look at the configuration file alone, whether a Gatepost runs or not
+    #[arg(long, conflicts_with_all = ["socket", "admin"])]
+    from_file: bool,
+    /// Say it as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    whom: Whom,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mechanism {
+    /// The protocol's own: LOGIN, USER and PASS
+    Command,
+    /// SASL PLAIN
+    Plain,
+    /// SASL LOGIN
+    Login,
+}
+
+impl Explain {
+    /// Asks, and shows the answer.
+    pub fn go(self, config: &Path) -> ExitCode {
+        let Explain::Login(login) = self;
+        login.go(config)
+    }
+}
+
+/// Why there is no explanation.
+enum Stop {
+    Usage(String),
+    Failed(ExitCode),
+}
+
+impl Login {
+    fn go(self, config: &Path) -> ExitCode {
+        let json = self.json;
+        match self.explanation(config) {
+            Ok(told) => {
+                if json {
+                    println!("{told}");
+                } else {
+                    show(&told);
+                }
+                let signs_in = told.pointer("/outcome/verdict").and_then(Value::as_str) == Some(SIGNS_IN);
+                if signs_in { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+            }
+            Err(Stop::Usage(why)) => {
+                eprintln!("gatepost explain: {}", shown(&why));
+                ExitCode::from(USAGE)
+            }
+            Err(Stop::Failed(code)) => code,
+        }
+    }
+
+    fn explanation(self, config: &Path) -> Result<Value, Stop> {
+        let (whom, from_file) = (self.whom.clone(), self.from_file);
+        let ask = self.ask().map_err(Stop::Usage)?;
+        let note = if from_file {
+            "from the file alone; limits and health are unknown".to_owned()
+        } else {
+            let at = whom.serving(config).map_err(Stop::Failed)?;
+            match running(&at, &ask)? {
+                Ok(told) => return Ok(told),
+                Err(why) if whom.is_named() => {
+                    eprintln!("gatepost explain: {at}: {why}; is Gatepost running there?");
+                    return Err(Stop::Failed(ExitCode::from(UNREACHABLE)));
+                }
+                Err(why) => format!("no running Gatepost at {at} ({why}): from the file alone; limits and health are unknown"),
+            }
+        };
+        let loaded = super::load(config).map_err(Stop::Failed)?;
+        let mut told = alone(loaded.meant, &ask)?;
+        if let Some(object) = told.as_object_mut() {
+            object.insert("note".to_owned(), Value::from(note));
+        }
+        Ok(told)
+    }
+
+    fn ask(self) -> Result<Ask, String> {
+        let password = if self.password_stdin { Some(password()?) } else { None };
+        Ok(Ask {
+            user: self.user,
+            protocol: self.protocol,
+            from: self.from,
+            listener: self.listener,
+            sni: self.sni,
+            in_clear: self.in_clear,
+            via: self.via,
+            ttl: self.ttl,
+            forward: self.forward,
+            balancer: self.balancer,
+            mechanism: match self.mechanism {
+                Mechanism::Command => Way::Command,
+                Mechanism::Plain => Way::Plain,
+                Mechanism::Login => Way::Login,
+            },
+            password,
+        })
+    }
+}
+
+/// The word of [`crate::explain::Verdict::SignsIn`].
+const SIGNS_IN: &str = "signs-in";
+
+/// The first line of standard input.
+fn password() -> Result<String, String> {
+    let mut text = String::new();
+    let stdin = std::io::stdin().lock();
+    stdin.take(PASSWORD_MAX + 2).read_to_string(&mut text).map_err(|e| format!("the password on standard input: {e}"))?;
+    let line = text.lines().next().unwrap_or_default().to_owned();
+    if line.is_empty() {
+        return Err("there is no password on standard input".to_owned());
+    }
+    Ok(line)
+}
+
+/// Asks the one that runs. The inner error: none does.
+fn running(at: &At, ask: &Ask) -> Result<Result<Value, String>, Stop> {
+    let body = serde_json::to_vec(ask).map_err(|e| Stop::Usage(e.to_string()))?;
+    let answer = match try_say(at, Method::POST, "/v1/explain/login", body.into()) {
+        Ok(answer) => answer,
+        Err(why) => return Ok(Err(why)),
+    };
+    match answer.status {
+        StatusCode::OK => serde_json::from_slice(&answer.body).map(Ok).map_err(|e| {
+            eprintln!("gatepost explain: {at}: its answer is no JSON: {e}");
+            Stop::Failed(ExitCode::from(FAILED))
+        }),
+        StatusCode::BAD_REQUEST => Err(Stop::Usage(refusal(&answer))),
+        _ => {
+            eprintln!("gatepost explain: {at}: {}", refusal(&answer));
+            Err(Stop::Failed(ExitCode::from(FAILED)))
+        }
+    }
+}
+
+/// Looks at the configuration file in this process. Nothing is served, and nothing is journalled.
+fn alone(meant: crate::config::meant::Meant, ask: &Ask) -> Result<Value, Stop> {
+    let failed = |why: &dyn std::fmt::Display, code: u8| {
+        eprintln!("gatepost explain: {why}");
+        Stop::Failed(ExitCode::from(code))
+    };
+    let ports = meant.listen.iter().map(|listen| listen.address.port()).collect();
+    let silent: crate::users::Warn = Arc::new(|_| {});
+    let live = Live::build(meant, ports, &silent).map_err(|problems| failed(&problems.join("\n"), BAD_CONFIG))?;
+    let journal = Journal::to_fn(Format::Text, Level::Error, |_| {}).map_err(|e| failed(&e, FAILED))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| failed(&e, FAILED))?;
+    let told = runtime.block_on(async {
+        let (_open, phase) = watch::channel(Phase::Open);
+        let doors = explain::doors_of(&live);
+        let house = House::new(Arc::new(live), journal, Box::new(SystemDns::new()), phase);
+        house.doors.store(Arc::new(doors));
+        explain::login(&house, false, ask).await
+    });
+    let told = told.map_err(|Unanswerable(why)| Stop::Usage(why))?;
+    serde_json::to_value(&told).map_err(|e| failed(&e, FAILED))
+}
+
+/// For people: a step a line, with what belongs to it below.
+fn show(told: &Value) {
+    let text = |value: &Value, key: &str| shown(value.get(key).and_then(Value::as_str).unwrap_or_default());
+    if told.get("note").is_some() {
+        println!("{}", text(told, "note"));
+    }
+    let steps = told.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for step in steps {
+        println!("{:<12}  {}", text(step, "step"), text(step, "text"));
+        for line in step.get("more").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            println!("{:<12}    {}", "", shown(line));
+        }
+    }
+    let Some(outcome) = told.get("outcome") else { return };
+    println!("{:<12}  {}", "outcome", text(outcome, "text"));
+    for line in outcome.get("client_hears").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        println!("{:<12}    the client hears: {}", "", shown(line));
+    }
+    if outcome.get("guess").and_then(Value::as_bool) == Some(true) {
+        println!("{:<12}    counts as a guess, and slows later logins from there", "");
+    }
+    if let Some(waits) = outcome.get("waits").and_then(Value::as_f64).filter(|waits| *waits > 0.0) {
+        println!("{:<12}    the client waits {waits} s for its answer", "");
+    }
+}

@@ -1,0 +1,472 @@
+//! A login that does not happen, from the listener to the verdict.
+
+use super::ask::{self, Ask, Unanswerable};
+use super::client::{Client, Conversation, Said};
+use super::outcome::{Outcome, Verdict, level};
+use super::{Explanation, VERSION, seen, words};
+use crate::backend::connect;
+use crate::config::meant::{ListenProxy, ListenTls};
+use crate::failure::Failure;
+use crate::login::arrival::{Arrival, HeaderDue, Told, knocks_of_peer};
+use crate::login::auth::{self, Caller};
+use crate::login::house::{Door, House, Live};
+use crate::login::limits::Ceiling;
+use crate::login::session::{self, too_many_knocks};
+use crate::protocol::{self, PROTOCOLS};
+use crate::server::{speaks_first, tls_word};
+use crate::witness::{MASK, Step, Trail, Witness};
+use bytes::BytesMut;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use wire::dance::Introduction;
+use wire::login::{Front, Goodbye, Login, LoginEvent};
+use wire::origin::haproxy::{Protection, Proxied};
+use wire::origin::{ClientAddr, ClientTls, ForwardField, HopsLeft, Origin, SessionId};
+use wire::secret::{Password, Secret};
+
+/// A client of which nothing was said is somewhere else: an address that nobody has (RFC 5737).
+const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
+/// The session's id, in the place of one that would be made.
+const SESSION: &str = "EXPLAINED";
+
+/// Explains a login of a running Gatepost, or with `running` false of a house that was built from a configuration file alone.
+///
+/// # Errors
+/// What was asked makes no sense here.
+pub async fn login(house: &House, running: bool, ask: &Ask) -> Result<Explanation, Unanswerable> {
+    let live = house.live.load_full();
+    let trail = Trail::new(ask.password());
+    let trail = if running { trail } else { trail.alone() };
+    let outcome = {
+        let rehearsal = Rehearsal::new(house, &live, ask, trail.witness())?;
+        rehearsal.run(&trail).await?
+    };
+    let steps = trail.into_steps();
+    let held = steps.iter().filter(|step| step.step == "hold").filter_map(|step| step.data.get("seconds")?.as_f64());
+    let outcome = Outcome { waits: outcome.waits + held.sum::<f64>(), ..outcome };
+    Ok(Explanation { version: VERSION, running, steps, outcome })
+}
+
+/// The listeners of a configuration that nobody serves.
+pub fn doors_of(live: &Live) -> Vec<Arc<Door>> {
+    let door = |listen: &crate::config::meant::Listen| {
+        Some(Arc::new(Door {
+            protocol: protocol::find(listen.protocol)?,
+            tls: listen.tls,
+            cleartext_auth: listen.cleartext_auth,
+            proxy_protocol: listen.proxy_protocol,
+            address: listen.address,
+            bound: listen.address,
+            places: Arc::new(Ceiling::new(listen.connections)),
+        }))
+    };
+    live.meant.listen.iter().filter_map(door).collect()
+}
+
+struct Rehearsal<'a> {
+    house: &'a House,
+    live: &'a Live,
+    ask: &'a Ask,
+    witness: Witness<'a>,
+    door: Arc<Door>,
+    /// The client itself.
+    from: SocketAddr,
+    via: Option<SocketAddr>,
+    balancer: Option<SocketAddr>,
+}
+
+/// How a part of the way ends: it goes on, or that was all.
+type Way<T> = Result<T, Box<Outcome>>;
+
+impl<'a> Rehearsal<'a> {
+    fn new(house: &'a House, live: &'a Live, ask: &'a Ask, witness: Witness<'a>) -> Result<Rehearsal<'a>, Unanswerable> {
+        let parse = |option: &str, text: &Option<String>| text.as_ref().map(|text| ask::address(option, text)).transpose();
+        let from = parse("from", &ask.from)?.unwrap_or(SOMEWHERE);
+        let (via, balancer) = (parse("via", &ask.via)?, parse("balancer", &ask.balancer)?);
+        if via.is_none() && (ask.ttl.is_some() || !ask.forward.is_empty()) {
+            return Err(Unanswerable("ttl and forward are what a proxy in front says: give its address by via".to_owned()));
+        }
+        if ask.user.is_empty() || ask.user.bytes().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+            return Err(Unanswerable("no client can say this user name: it is empty, or holds CR, LF or NUL".to_owned()));
+        }
+        let doors = house.doors.load_full();
+        let door = choose(&doors, ask)?;
+        if ask.in_clear && door.tls == ListenTls::Implicit {
+            return Err(Unanswerable(format!("{}: TLS begins there with the first byte, nobody is in clear", door.name())));
+        }
+        Ok(Rehearsal { house, live, ask, witness, door, from, via, balancer })
+    }
+
+    async fn run(&self, trail: &Trail) -> Result<Outcome, Unanswerable> {
+        let (mut arrival, mut front) = match self.arrive() {
+            Ok(arrived) => arrived,
+            Err(outcome) => return Ok(*outcome),
+        };
+        // In the place of a password that was not given: no database sees it, and no backend.
+        let password = trail.password().cloned().unwrap_or_else(|| Secret::new(MASK.as_bytes().to_vec()));
+        let login = match self.converse(&mut arrival, &mut *front, password)? {
+            Ok(login) => login,
+            Err(outcome) => return Ok(*outcome),
+        };
+        Ok(self.decide(&arrival, &mut *front, &login).await)
+    }
+
+    /// From accept to the greeting.
+    fn arrive(&self) -> Way<(Arrival, Box<dyn Front>)> {
+        let Rehearsal { house, live, ask, witness, door, from, via, balancer } = self;
+        witness.saw(|| seen::listener(door));
+        let peer = balancer.or(*via).unwrap_or(*from);
+        let here = SocketAddr::new(own_address(door.bound.ip(), peer), door.bound.port());
+        witness.saw(|| {
+            let who = match (balancer, via) {
+                (Some(_), _) => "balancer",
+                (None, Some(_)) => "proxy",
+                (None, None) if ask.from.is_none() => "a client somewhere (no address was given),",
+                (None, None) => "client",
+            };
+            seen::peer(who, peer, here, live)
+        });
+
+        let goodbye = |why| if speaks_first(door) { (door.protocol.goodbye)(why) } else { &[][..] };
+        self.knock(peer.ip(), knocks_of_peer(door, live, peer.ip()), goodbye(Goodbye::TooManyConnections))?;
+        if witness.knows_the_house() {
+            if let Some(most) = door.places.limit() {
+                witness.saw(|| {
+                    seen::limit("listener", format!("{} has", door.name()), door.places.used(), most, "listen.connections")
+                });
+                if door.places.is_full() {
+                    let text = format!("{most} connections at this listener (listen.connections)");
+                    return Err(Box::new(Outcome::closed("limit", text, goodbye(Goodbye::ListenerFull))));
+                }
+            }
+            let all = house.seats.all();
+            if let Some(most) = all.limit() {
+                witness.saw(|| {
+                    seen::limit("connections", "all listeners together have".to_owned(), all.used(), most, "limits.connections")
+                });
+            }
+        }
+
+        let mut arrival = Arrival::new(Origin::at_accept(peer, here, session_id()));
+        self.header(&mut arrival, here)?;
+        let wants_tls = door.tls == ListenTls::Implicit || door.tls == ListenTls::StartTls && !ask.in_clear;
+        match live.acceptor(door.protocol) {
+            Some(acceptor) if wants_tls => {
+                let name = ask.sni.as_ref();
+                witness.saw(|| seen::certificate(acceptor.shown_for(name.map(String::as_str)), name, live));
+                arrival.shook_hands(name, &ClientTls::default());
+            }
+            None if door.tls == ListenTls::Implicit => {
+                let text = "no certificate is configured ([tls] certificates)";
+                return Err(Box::new(Outcome::closed("tls", text, &[])));
+            }
+            _ => {}
+        }
+        arrival.meet(live);
+        witness.saw(|| seen::trust(&arrival, live));
+
+        let settings = (door.protocol.settings)(&live.meant);
+        let terms = arrival.terms(door, live, &settings, || house.learnt.common(door.protocol));
+        witness.saw(|| seen::terms(door, &arrival, &terms));
+        let allowed = terms.password_allowed;
+        let mut front = (door.protocol.front)(terms, &live.meant.limits);
+        if !allowed {
+            let password = Secret::new(MASK.as_bytes().to_vec());
+            return Err(Box::new(match self.client(password, None).in_clear(&mut *front) {
+                Ok(heard) => Outcome::in_clear(&heard),
+                Err(why) => Outcome::closed("privacy-required", why, &[]),
+            }));
+        }
+        Ok((arrival, front))
+    }
+
+    /// The PROXY header, if one is due or comes all the same.
+    fn header(&self, arrival: &mut Arrival, here: SocketAddr) -> Way<()> {
+        let Rehearsal { live, ask, witness, door, from, via, balancer, .. } = self;
+        let closed = |reason: &str, text: String| Err(Box::new(Outcome::closed(reason, text, &[])));
+        let peer = arrival.origin.real_client.0;
+        match (HeaderDue::of(door, live, peer.ip()), balancer) {
+            (HeaderDue::No, None) => Ok(()),
+            (HeaderDue::Stranger, _) => {
+                let text =
+                    format!("{peer} is not in trust.proxy_protocol, where all must be (listen.proxy_protocol = \"required\")");
+                closed("proxy-protocol", text)
+            }
+            (HeaderDue::Yes(_), None) => {
+                let text =
+                    format!("{peer} is in trust.proxy_protocol, and so must begin with a PROXY header; without one it is closed");
+                closed("proxy-missing", text)
+            }
+            (HeaderDue::No, Some(_)) => {
+                let why = match door.proxy_protocol {
+                    ListenProxy::Off => "this listener takes none (listen.proxy_protocol)".to_owned(),
+                    _ => format!("{peer} is not in trust.proxy_protocol"),
+                };
+                closed("proxy-header", format!("a PROXY header is no header here: {why}"))
+            }
+            (HeaderDue::Yes(proof), Some(_)) => {
+                let behind = via.unwrap_or(*from);
+                let offloads = matches!(door.tls, ListenTls::Offloaded | ListenTls::None);
+                let header = Proxied {
+                    client: behind,
+                    reached: here,
+                    authority: ask.sni.clone().filter(|_| offloads),
+                    alpn: None,
+                    protection: (offloads && ask.in_clear).then_some(Protection::Clear),
+                    unique_id: None,
+                };
+                arrival.behind_balancer = true;
+                witness.saw(|| {
+                    Step::new("proxy-header", format!("believed: {}", Told(&header)))
+                        .with("client", behind.to_string())
+                        .with("reached", here.to_string())
+                });
+                if let Err(text) = arrival.believe(&header, &proof, door, live) {
+                    return closed("alpn", text);
+                }
+                let clear = door.tls != ListenTls::Implicit;
+                let last_words = if clear { (door.protocol.goodbye)(Goodbye::TooManyConnections) } else { &[] };
+                self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), last_words)
+            }
+        }
+    }
+
+    /// The dialogue up to the login.
+    fn converse(&self, arrival: &mut Arrival, front: &mut dyn Front, password: Password) -> Result<Way<Login>, Unanswerable> {
+        let Rehearsal { ask, witness, door, from, via, live, .. } = self;
+        let introduction = match via {
+            Some(_) => Some(self.introduction(arrival)?),
+            None => None,
+        };
+        let client = self.client(password, introduction);
+        let mut conversation: Conversation = client.greeted(front);
+        loop {
+            match conversation.go_on(front) {
+                Said::Event(LoginEvent::Said(said)) => {
+                    arrival.hear(said);
+                    if let Err(outcome) = self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), &{
+                        let mut words = BytesMut::new();
+                        front.goodbye(Goodbye::TooManyConnections, &mut words);
+                        words
+                    }) {
+                        return Ok(Err(outcome));
+                    }
+                }
+                Said::Event(LoginEvent::Login(login)) => {
+                    witness.saw(|| seen::identity(arrival, *via, *from));
+                    let name = login.mechanism.name();
+                    witness.saw(|| {
+                        let how = if witness.supposes_password() {
+                            "no password is given"
+                        } else {
+                            "with a password, which is checked"
+                        };
+                        Step::new("login", format!("{:?} signs in by {name}, {how}", login.user))
+                            .with("user", &*login.user)
+                            .with("mechanism", name)
+                            .with("password", !witness.supposes_password())
+                    });
+                    return Ok(Ok(login));
+                }
+                Said::Event(LoginEvent::Unspeakable { why, mechanism, .. }) => {
+                    let failure = Failure::credentials(why);
+                    witness.saw(|| {
+                        Step::new("login", format!("no database is asked: {why}"))
+                            .with("mechanism", mechanism.name())
+                            .with("refused", why)
+                    });
+                    return Ok(Err(Box::new(self.refused(arrival, front, &failure, 0.0))));
+                }
+                Said::Event(_) => return Err(Unanswerable("the front expects something else than a login".to_owned())),
+                Said::Fault(rule, detail, words) => return Ok(Err(Box::new(Outcome::closed(rule, detail, &words)))),
+                Said::Stuck(why) => {
+                    return Err(Unanswerable(format!(
+                        "a client of {} cannot sign in so ({:?}): {why}",
+                        door.name(),
+                        ask.mechanism
+                    )));
+                }
+            }
+        }
+    }
+
+    /// From the login to the backend's door.
+    async fn decide(&self, arrival: &Arrival, front: &mut dyn Front, login: &Login) -> Outcome {
+        let Rehearsal { house, live, witness, door, .. } = self;
+        let limits = &live.meant.limits;
+        let client = arrival.origin.client.0.ip();
+        let exempt = arrival.exempt(live);
+        let mut waits = 0.0;
+        if witness.knows_the_house() {
+            let delay = if exempt { std::time::Duration::ZERO } else { house.guard.delay(client, limits.guesses) };
+            waits = delay.as_secs_f64();
+            witness.saw(|| {
+                let text = match (exempt, delay.is_zero()) {
+                    (true, _) => "no delay for guesses: exempt".to_owned(),
+                    (false, true) => format!(
+                        "no delay: at most {} failed logins from the network of {client} (limits.guesses)",
+                        limits.guesses
+                    ),
+                    (false, false) => {
+                        format!(
+                            "the login waits {waits} s: more than {} failed from the network of {client} (limits.guesses)",
+                            limits.guesses
+                        )
+                    }
+                };
+                Step::new("guesses", text).with("free", limits.guesses).with("delay", waits).with("exempt", exempt)
+            });
+        }
+        let client_id = front.client_id().to_vec();
+        let caller = Caller {
+            protocol: door.protocol,
+            origin: &arrival.origin,
+            entry: None,
+            protected: arrival.protected(),
+            exempt,
+            client_id: &client_id,
+            witness: *witness,
+        };
+        let ready = match auth::ready(house, live, &caller, login).await {
+            Ok(ready) => ready,
+            Err(failure) => return self.refused(arrival, front, &failure, waits),
+        };
+        let route = &ready.route;
+        let introduction = || ready.introduction(&caller);
+        let credentials = || ready.credentials(&login.password);
+        let said = connect::Words { dialect: door.protocol.dialect, introduction: &introduction, sign_in: &credentials };
+        let call = match connect::foresee(&ready.means, route, &ready.addresses, &said) {
+            Ok(call) => call,
+            Err(failure) => return self.refused(arrival, front, &failure.quick(route.quick), waits),
+        };
+        let heard = words::of(&ready, &caller, limits);
+        let header = seen::header_in_words(&call.header);
+        witness.saw(|| words::step(&heard, &ready, header));
+        if let Some(stumble) = heard.stumble {
+            let failure = Failure::stumble(stumble, false).quick(route.quick);
+            return self.refused(arrival, front, &failure, waits);
+        }
+        let whose = if route.pass.is_some() { "row" } else { "client" };
+        let name = if route.user == ready.user { String::new() } else { format!(" as {:?}", route.user) };
+        let master = route.master.as_ref().map(|master| format!(", by master {master:?}")).unwrap_or_default();
+        Outcome {
+            verdict: Verdict::SignsIn,
+            text: format!("would sign {:?} in at {}{name}{master}", ready.user, call.address),
+            backend: Some(call.address.to_string()),
+            host: Some(route.host.clone()),
+            user: Some(ready.user.clone()),
+            destuser: Some(route.user.clone()),
+            master: route.master.clone(),
+            password: Some(whose),
+            mechanism: Some(login.mechanism.name()),
+            database: Some(route.database.clone()),
+            tls: Some(crate::login::seen::tls(route.secure)),
+            identity: Some(if route.introduce { "told" } else { "not-told" }),
+            waits,
+            ..Outcome::default()
+        }
+    }
+
+    /// What becomes of a failure: told by the one place that decides what a client may hear.
+    fn refused(&self, arrival: &Arrival, front: &mut dyn Front, failure: &Failure, waits: f64) -> Outcome {
+        let limits = &self.live.meant.limits;
+        let mut heard = BytesMut::new();
+        front.refuse(&session::refusal(failure, limits), &mut heard);
+        let guess = failure.counts_as_guess();
+        if guess && limits.failed_logins <= 1 {
+            front.goodbye(Goodbye::TooManyFailures, &mut heard);
+        }
+        let mut outcome = Outcome::refused(failure, &heard);
+        outcome.guess &= !arrival.exempt(self.live);
+        outcome.waits = waits;
+        if guess && !failure.quick {
+            outcome.waits += limits.failed_login_pause.as_secs_f64();
+        }
+        self.witness.saw(|| {
+            let (_, loud) = failure.refusal();
+            Step::new("refusal", format!("{}: journalled as {}", failure.kind.word(), level(loud)))
+                .with("reason", failure.kind.word())
+                .with("side", failure.side.word())
+                .with("level", level(loud))
+        });
+        outcome
+    }
+
+    /// A place among the connections of a network that have not signed in.
+    fn knock(&self, ip: IpAddr, most: Option<usize>, last_words: &[u8]) -> Way<()> {
+        let (Some(most), true) = (most, self.witness.knows_the_house()) else { return Ok(()) };
+        let have = self.house.guard.waiting(ip);
+        let text = format!("the network of {ip} has");
+        self.witness.saw(|| seen::limit("connections_before_login", text, have, most, "limits.connections_before_login"));
+        if have < most {
+            return Ok(());
+        }
+        Err(Box::new(Outcome::closed("limit", too_many_knocks(most), last_words)))
+    }
+
+    fn client(&self, password: Password, introduction: Option<Introduction>) -> Client<'_> {
+        let mechanism = self.ask.mechanism.mechanism();
+        Client { protocol: self.door.protocol, user: &self.ask.user, password, mechanism, introduction }
+    }
+
+    /// What the proxy in front says of its client.
+    fn introduction(&self, arrival: &Arrival) -> Result<Introduction, Unanswerable> {
+        let mut origin = arrival.origin.clone();
+        origin.client = ClientAddr(self.from);
+        origin.session = session_id();
+        origin.hops = self.ask.ttl.map_or(HopsLeft::START, HopsLeft::said);
+        (origin.transport, origin.tls, origin.name) = (None, None, None);
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => {
+                Ok(ForwardField { name: name.to_ascii_lowercase(), value: value.to_owned() })
+            }
+            _ => Err(Unanswerable(format!("forward {text:?} is no NAME=VALUE"))),
+        };
+        let forward = self.ask.forward.iter().map(pair).collect::<Result<_, _>>()?;
+        Ok(Introduction { origin, client_id: Vec::new(), forward })
+    }
+}
+
+/// The listener that was asked for, or the first one that fits.
+fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
+    let name = ask.protocol.as_deref();
+    let known = |name: &str| PROTOCOLS.iter().any(|row| row.name == name || row.implicit.0 == name);
+    if let Some(name) = name.filter(|name| !known(name)) {
+        let names: Vec<&str> = PROTOCOLS.iter().flat_map(|row| [row.name, row.implicit.0]).collect();
+        return Err(Unanswerable(format!("there is no protocol {name:?}; it is one of {}", names.join(", "))));
+    }
+    let implicit = |door: &Door| door.tls == ListenTls::Implicit;
+    let fits = |door: &&Arc<Door>| match (name, ask.listener) {
+        (_, Some(listener)) if door.bound != listener && door.address != listener => false,
+        (Some(name), None) => door.protocol.name == name && !implicit(door) || door.protocol.implicit.0 == name && implicit(door),
+        (Some(name), Some(_)) => door.protocol.name == name || door.protocol.implicit.0 == name,
+        (None, Some(_)) => true,
+        (None, None) => PROTOCOLS.first().is_some_and(|first| door.protocol.name == first.name),
+    };
+    // A protocol that is only spoken under TLS from the first byte is meant by its own name as well.
+    let at_all = |door: &&Arc<Door>| ask.listener.is_none() && name == Some(door.protocol.name);
+    doors.iter().find(fits).or_else(|| doors.iter().find(at_all)).cloned().ok_or_else(|| {
+        let all: Vec<String> = doors.iter().map(|door| format!("{} ({})", door.name(), tls_word(door.tls))).collect();
+        Unanswerable(format!("no such listener; there are: {}", all.join(", ")))
+    })
+}
+
+/// What the peer reaches: the listener's address or, where it listens on all, the one that the kernel would answer from.
+fn own_address(bound: IpAddr, peer: SocketAddr) -> IpAddr {
+    if !bound.is_unspecified() {
+        return bound;
+    }
+    let unspecified: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let loopback = if peer.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+    // A socket of datagrams that is connected and says nothing: the kernel only looks at its routes.
+    let asked = || {
+        let socket = UdpSocket::bind((unspecified, 0))?;
+        socket.connect((peer.ip(), 9))?;
+        socket.local_addr()
+    };
+    asked().map_or(loopback, |own: SocketAddr| own.ip())
+}
+
+fn session_id() -> SessionId {
+    SessionId::new(SESSION).unwrap_or_else(|| SessionId::from_random([0; 12]))
+}
