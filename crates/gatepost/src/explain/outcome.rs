@@ -86,6 +86,11 @@ impl Outcome {
         }
     }
 
+    /// With these last words.
+    pub(super) fn hears(&mut self, last_words: &[u8]) {
+        self.client_hears = lines(last_words);
+    }
+
     /// The login fails.
     pub(super) fn refused(failure: &Failure, client_hears: &[u8]) -> Outcome {
         let (reason, side) = (failure.kind.word(), failure.side.word());

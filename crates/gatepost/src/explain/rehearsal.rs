@@ -244,11 +244,10 @@ impl<'a> Rehearsal<'a> {
             match conversation.go_on(front) {
                 Said::Event(LoginEvent::Said(said)) => {
                     arrival.hear(said);
-                    if let Err(outcome) = self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), &{
+                    if let Err(mut outcome) = self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), &[]) {
                         let mut words = BytesMut::new();
                         front.goodbye(Goodbye::TooManyConnections, &mut words);
-                        words
-                    }) {
+                        outcome.hears(&words);
                         return Ok(Err(outcome));
                     }
                 }

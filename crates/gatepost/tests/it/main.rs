@@ -17,6 +17,7 @@ mod demo;
 mod doveadm;
 mod dovecot_backend;
 mod dovecot_front;
+mod explained;
 mod fields;
 mod gate;
 mod haproxy;

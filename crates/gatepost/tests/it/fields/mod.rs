@@ -5,11 +5,12 @@
 //! documented or read and that no case is about fail a test of their own.
 
 mod case;
+mod explained;
 mod gates;
-
 mod spelling;
 mod table;
 
+use crate::explained::Told;
 use case::{Case, End, Heard, Met, PASSWORD, Peer, Place, Refused, Setup};
 use gates::{Gates, Running, Server, Signed};
 use spelling::{Dialogue, Identity, Reply, SPELLINGS, SignIn, Spelling};
@@ -27,6 +28,16 @@ const AT_ONCE: usize = 12;
 
 #[test]
 fn every_field_in_every_protocol() {
+    run_all(false);
+}
+
+#[test]
+fn an_explanation_says_what_then_happens() {
+    run_all(true);
+}
+
+/// Runs every case; explained first, perhaps.
+fn run_all(explained: bool) {
     let cases = table::table();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name).collect();
     assert_eq!(names.len(), cases.len(), "each case has its own name");
@@ -40,7 +51,7 @@ fn every_field_in_every_protocol() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some((case, spelling)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let run = AssertUnwindSafe(|| run(case, *spelling, &gates));
+                    let run = AssertUnwindSafe(|| run(case, *spelling, &gates, explained));
                     if let Err(panic) = catch_unwind(run) {
                         let text = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".to_owned());
                         let failure = format!("{} {}: {text}", spelling.protocol().name(), case.name);
@@ -100,9 +111,11 @@ struct Run<'a> {
     places: Vec<(&'static str, String)>,
     row: Server,
     other: Server,
+    /// It is explained before it happens.
+    explained: bool,
 }
 
-fn run(case: &Case, spelling: &'static dyn Spelling, gates: &Gates) {
+fn run(case: &Case, spelling: &'static dyn Spelling, gates: &Gates, explained: bool) {
     let running = gates.running(case.setup);
     let reached = running.gate.gatepost.addr(spelling.protocol().name());
     let row = Server::start(spelling, case.peer, case.setup == Setup::Header, &gates.certificates);
@@ -118,7 +131,7 @@ fn run(case: &Case, spelling: &'static dyn Spelling, gates: &Gates) {
     ];
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     places.extend([("{now+1}", 1), ("{now+6}", 6), ("{now+400}", 400)].map(|(name, ahead)| (name, (now + ahead).to_string())));
-    Run { case, spelling, running, places, row, other }.run(reached);
+    Run { case, spelling, running, places, row, other, explained }.run(reached);
 }
 
 impl Run<'_> {
@@ -142,6 +155,7 @@ impl Run<'_> {
         if let Some(front) = &front {
             spelling.introduce(&mut client, front);
         }
+        let told = self.explained.then(|| explained::ask(self, client.local_addr()));
         let sign_in = SignIn { way: case.way, authzid: String::new(), user: me.clone(), password: case.password.to_owned() };
         let answer = std::thread::scope(|scope| {
             if !case.meanwhile.is_empty() {
@@ -159,6 +173,9 @@ impl Run<'_> {
         for piece in case.journal.iter().map(|piece| self.fill(piece)).chain([event.to_owned()]) {
             assert!(line.contains(&piece), "no {piece:?} in {line}");
         }
+        if let Some(told) = &told {
+            explained::check(self, told, &answer, &line);
+        }
         match &case.end {
             End::Refused(_, met) => self.check_refused(*met),
             End::In(heard) => {
@@ -171,7 +188,7 @@ impl Run<'_> {
                     hops: front.as_ref().map_or(5, |front| front.hops) - 1,
                     forward: front.map(|front| front.forward).unwrap_or_default(),
                 };
-                self.check_heard(heard, identity);
+                self.check_heard(heard, identity, told.as_ref());
             }
         }
     }
@@ -225,7 +242,7 @@ impl Run<'_> {
     }
 
     /// `identity`: without the pairs of the row.
-    fn check_heard(&self, heard: &Heard, identity: Identity) {
+    fn check_heard(&self, heard: &Heard, identity: Identity, explained: Option<&Told>) {
         let Run { case, spelling, running, .. } = self;
         let user = self.fill(heard.user);
         let name = if heard.authzid.is_empty() { user.clone() } else { self.fill(heard.authzid) };
@@ -240,6 +257,12 @@ impl Run<'_> {
             assert_eq!(server.connections(), usize::from(heard.at == place), "connections to {place:?}");
         }
         let mut said = signed.raw.as_slice();
+        if let Some(explained) = explained {
+            let header = signed.header.as_ref().and_then(|header| header.addresses());
+            let octets = signed.header.as_ref().map_or(0, |header| header.raw.len());
+            let said = String::from_utf8(said[octets..].to_vec()).unwrap();
+            explained::check_heard(case, explained, heard, &identity.session, &said, header);
+        }
         if case.setup == Setup::Header {
             let header = signed.header.as_ref().expect("a PROXY header");
             let told = heard.told.then_some((identity.client, identity.reached.unwrap()));

@@ -1,0 +1,93 @@
+//! `gatepost explain login --json`, asked by tests.
+
+use crate::gate::BINARY;
+use serde_json::Value;
+use std::fmt;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use testkit::gatepost::Gatepost;
+
+/// What is asked, behind `explain login`.
+pub struct Asked<'a> {
+    pub gatepost: &'a Gatepost,
+    pub words: &'a [&'a str],
+}
+
+/// What was told.
+pub struct Told {
+    pub value: Value,
+}
+
+impl Asked<'_> {
+    /// Asks the running Gatepost. The exit code says whether the user would get in.
+    #[track_caller]
+    pub fn explain(&self, password: Option<&str>) -> Told {
+        let (code, out, errors) = self.run(password);
+        let value: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {code} {out:?} {errors:?}"));
+        let told = Told { value };
+        assert_eq!(told.value["version"], 1);
+        assert_eq!(told.value["running"], true, "{told:?}");
+        assert_eq!(code, i32::from(told.verdict() != "signs-in"), "{told:?}");
+        told
+    }
+
+    /// The exit code, and both outputs.
+    #[track_caller]
+    pub fn run(&self, password: Option<&str>) -> (i32, String, String) {
+        let mut command = Command::new(BINARY);
+        let config = self.gatepost.dir().join("gatepost.toml");
+        command.args(["explain", "login", "--json", "--config"]).arg(config).args(self.words);
+        if password.is_some() {
+            command.arg("--password-stdin");
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(password.unwrap_or_default().as_bytes()).unwrap();
+        drop(stdin);
+        let out = child.wait_with_output().unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+    }
+}
+
+impl Told {
+    pub fn verdict(&self) -> &str {
+        self.value["outcome"]["verdict"].as_str().unwrap()
+    }
+
+    /// A word of the outcome.
+    pub fn outcome(&self, name: &str) -> Option<String> {
+        self.value["outcome"].get(name).and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// The lines that the client would hear.
+    pub fn hears(&self) -> Vec<&str> {
+        let lines = self.value["outcome"].get("client_hears").and_then(Value::as_array);
+        lines.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// The data of all steps of one kind.
+    pub fn steps(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        let steps = self.value["steps"].as_array().unwrap().iter();
+        steps.filter(move |step| step["step"] == kind).map(|step| &step["data"])
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.value.to_string()
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.value)
+    }
+}
+
+/// An IMAP answer without its tag; a POP3 answer as it is.
+pub fn without_tag(line: &str) -> &str {
+    match line.split_once(' ') {
+        Some((tag, rest)) if tag.len() == 1 && tag.bytes().all(|b| b.is_ascii_alphabetic()) => rest,
+        _ => line,
+    }
+}

@@ -1,0 +1,168 @@
+//! `gatepost explain login` beside what then happens: each case of the table is explained first, and then it runs.
+
+use super::case::{Case, End, Heard, PASSWORD};
+use super::spelling::Way;
+use super::{Run, gates};
+use crate::explained::{Asked, Told, without_tag};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use std::net::SocketAddr;
+
+/// What can only be known by calling the backend.
+const UNFORESEEN: &[&str] = &["connect", "timeout", "backend-tls", "backend-closed", "backend-credentials"];
+
+/// Explains a login that is about to happen: this client is connected.
+pub fn ask(run: &Run<'_>, client: SocketAddr) -> Told {
+    let Run { case, spelling, running, .. } = run;
+    let me = run.fill("{me}");
+    let mechanism = match case.way {
+        Way::Command => "command",
+        Way::Plain => "plain",
+        Way::Login => "login",
+    };
+    let from = client.to_string();
+    let front = SocketAddr::new("192.0.2.7".parse().unwrap(), client.port()).to_string();
+    let via = format!("{}:{}", gates::FRONT, client.port());
+    let mut words = vec![&*me, "--protocol", spelling.protocol().name(), "--in-clear", "--mechanism", mechanism];
+    let pairs: Vec<String> = case.front.iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
+    match &case.front {
+        None => words.extend(["--from", &from]),
+        Some(_) => {
+            words.extend(["--from", &front, "--via", &via, "--ttl", "3"]);
+            words.extend(pairs.iter().flat_map(|pair| ["--forward", pair]));
+        }
+    }
+    let asked = Asked { gatepost: &running.gate.gatepost, words: &words };
+    let told = asked.explain(Some(case.password));
+    // Without a password the right one is supposed.
+    if case.password == PASSWORD {
+        let supposed = asked.explain(None);
+        let outcome = |told: &Told| {
+            let mut outcome = told.value["outcome"].clone();
+            // A hold is shorter by now, and partly of random length.
+            outcome["waits"] = Value::Null;
+            outcome
+        };
+        assert_eq!(outcome(&supposed), outcome(&told), "without a password");
+    }
+    assert_eq!(run.row.connections() + run.other.connections(), 0, "explained, and not called");
+    for word in [" login ", " refused ", " held ", " unknown-field "] {
+        let line = running.gate.gatepost.log().find(&[word, &format!("user={me} ")]);
+        assert!(line.is_none(), "a journal's line about an explanation: {line:?}");
+    }
+    assert!(!told.text().contains("-secret"), "a password: {told:?}");
+    told
+}
+
+/// Compares it with what happened: the client's line, the journal's line.
+pub fn check(run: &Run<'_>, told: &Told, answer: &str, line: &str) {
+    let case = run.case;
+    for field in &case.warned {
+        assert!(told.steps("remark").any(|step| step["field"] == *field), "no remark on {field}: {told:?}");
+    }
+    if !case.meanwhile.is_empty() {
+        // What the databases say after the wait is known to nobody before it.
+        let held = told.steps("hold").next().and_then(|step| step["seconds"].as_f64());
+        assert!(held.is_some_and(|seconds| seconds > 0.0), "{told:?}");
+        return;
+    }
+    if case.row.iter().any(|(name, value)| *name == "delay_until" && value.starts_with("{now")) && matches!(case.end, End::In(_))
+    {
+        assert!(told.steps("hold").next().is_some_and(|step| step["seconds"].as_f64() > Some(0.0)), "{told:?}");
+    }
+    let word = |name: &str| word(line, name);
+    match &case.end {
+        End::In(_) => {
+            assert_eq!(told.verdict(), "signs-in", "{told:?}");
+            // An address at which nobody answers is passed over then.
+            let addresses = told.steps("backend").map(|step| step["address"].as_str().unwrap()).collect::<Vec<_>>();
+            let backend = word("backend").unwrap();
+            assert!(addresses.contains(&&*backend), "{backend} is not in {addresses:?}");
+            if addresses.len() == 1 {
+                assert_eq!(told.outcome("backend"), Some(backend));
+            }
+            for name in ["host", "master", "mechanism", "database", "identity"] {
+                assert_eq!(told.outcome(name), word(name), "{name}");
+            }
+            assert_eq!(told.outcome("destuser"), word("destuser").or(word("user")));
+            assert_eq!(told.outcome("user"), word("user"));
+            assert_eq!(
+                told.outcome("tls").as_deref() == Some("none"),
+                word("backend_tls").as_deref() == Some("none"),
+                "{told:?}"
+            );
+        }
+        End::Refused(..) => {
+            let reason = word("reason").unwrap();
+            if UNFORESEEN.contains(&&*reason) {
+                assert_eq!(told.verdict(), "signs-in", "{told:?}");
+                let backend = told.outcome("backend").unwrap();
+                assert!(line.contains(&format!("backend {backend} ")), "{backend} in {line}");
+                return;
+            }
+            assert_eq!((told.verdict(), told.outcome("reason")), ("refused", Some(reason)), "{told:?}");
+            assert_eq!(told.outcome("side"), word("side"));
+            assert_eq!(told.hears().last().map(|heard| without_tag(heard)), Some(without_tag(answer)));
+            let quick = case.columns().any(|name| name == "nodelay");
+            let credentials = told.outcome("reason").as_deref() == Some("credentials");
+            assert_eq!(told.value["outcome"]["guess"], credentials && !quick, "{told:?}");
+        }
+    }
+}
+
+/// Compares the words for the backend with what it heard.
+pub fn check_heard(case: &Case, told: &Told, heard: &Heard, session: &str, said: &str, header: Option<(SocketAddr, SocketAddr)>) {
+    if !case.meanwhile.is_empty() {
+        return;
+    }
+    let words = told.steps("words").next().unwrap();
+    let lines = words["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
+    let lines: Vec<&str> = lines.filter(|line| *line != "(TLS begins)").collect();
+    let heard_lines: Vec<String> = said.trim_end().split("\r\n").map(|line| masked(line, heard.password, session)).collect();
+    // The password is shown as a string, also where IMAP has to send it as a literal.
+    let (lines, heard_lines) = match heard.password.is_ascii() {
+        true => (&lines[..], &heard_lines[..]),
+        false => (&lines[..1], &heard_lines[..1]),
+    };
+    assert_eq!(lines, heard_lines, "explained, and heard");
+    match (words["header"].as_str(), header) {
+        (None, None) => {}
+        (Some(text), Some((client, reached))) => {
+            assert!(text.starts_with(&format!("client {client} at {reached}")), "{text}");
+        }
+        (Some(text), None) => assert!(text.contains("nobody"), "{text}"),
+        (None, Some(_)) => panic!("a header that was not explained"),
+    }
+    let sign_in = &words["sign_in"];
+    assert_eq!(sign_in["password"], if heard.password == case.password { "client" } else { "row" });
+}
+
+/// A line that a backend heard, with `***` for the password and the session that stands for all.
+fn masked(line: &str, password: &str, session: &str) -> String {
+    let line = line.replace(session, "EXPLAINED");
+    let (head, last) = line.rsplit_once(' ').map_or(("", &*line), |(head, last)| (head, last));
+    if let Some(decoded) = STANDARD.decode(last).ok().and_then(|octets| String::from_utf8(octets).ok())
+        && decoded.ends_with(password)
+    {
+        let decoded = decoded.strip_suffix(password).unwrap().replace('\0', "\\0");
+        let blank = if head.is_empty() { "" } else { " " };
+        return format!("{head}{blank}base64({decoded}***)");
+    }
+    line.replace(password, "***")
+}
+
+/// A word of a journal's line.
+fn word(line: &str, name: &str) -> Option<String> {
+    let rest = line.split_once(&format!(" {name}="))?.1;
+    let Some(quoted) = rest.strip_prefix('"') else { return Some(rest.split(' ').next().unwrap().to_owned()) };
+    let mut value = String::new();
+    let mut letters = quoted.chars();
+    loop {
+        match letters.next().unwrap() {
+            '"' => return Some(value),
+            '\\' => value.push(letters.next().unwrap()),
+            c => value.push(c),
+        }
+    }
+}
