@@ -9,7 +9,7 @@
 //! Left to the caller: the deadline of the handshake, calling [`Acceptor::reread_if_changed`] now and then, off the
 //! shards, because it reads files.
 
-use super::certs::{self, Certs};
+use super::certs::{self, CertFacts, Certs};
 use super::stream::{FirstBytes, Peer, Sip, TlsStream, Wire, closed_early, handshake};
 use super::{TlsError, TlsErrorKind, TlsFacts, describe, facts, may_start, provider};
 use crate::conn::{Conn, retried, would_block};
@@ -146,6 +146,14 @@ impl Acceptor {
     /// (from 0) and the names in it.
     pub fn shown_for(&self, name: Option<&str>) -> Option<(usize, Vec<String>)> {
         self.0.served.0.load().shown_for(name)
+    }
+
+    /// The certificates that new handshakes are served with, in the order of the sources.
+    pub fn certificates(&self) -> Vec<CertFacts> {
+        let certs = self.0.served.0.load();
+        let files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = files.sources.iter().map(|source| Some(source.cert.clone())).chain(std::iter::repeat(None));
+        certs.facts().iter().zip(files).map(|(facts, file)| CertFacts { file, ..facts.clone() }).collect()
     }
 
     /// Performs the handshake. `early` is what has been read of the client and not been used: it must be empty.

@@ -15,7 +15,7 @@ use rustls::{Error, InconsistentKeys, SignatureScheme};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -31,6 +31,19 @@ pub(crate) struct Certs {
     by_name: HashMap<String, Vec<usize>>,
     /// The first certificate and those with exactly the same names.
     default: Vec<usize>,
+    /// What is told of each of `all`.
+    facts: Vec<CertFacts>,
+}
+
+/// What an operator asks of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertFacts {
+    /// Its file; none where it came as text.
+    pub file: Option<PathBuf>,
+    /// The first of its names in alphabetical order; none where it has none.
+    pub name: Option<String>,
+    /// When it ends, seconds since 1970; none where that cannot be read.
+    pub not_after: Option<i64>,
 }
 
 /// What a client of today signs with.
@@ -50,6 +63,7 @@ impl Certs {
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
         let mut default = Vec::new();
         let mut first_names: Option<Vec<String>> = None;
+        let mut facts = Vec::with_capacity(keys.len());
         for (index, key) in keys.iter().enumerate() {
             let mut names = key.cert.first().map(|cert| names_of(cert)).unwrap_or_default();
             names.sort_unstable();
@@ -58,6 +72,8 @@ impl Certs {
                 let name = name.strip_prefix('*').unwrap_or(name);
                 by_name.entry(name.to_owned()).or_default().push(index);
             }
+            let not_after = key.cert.first().and_then(|cert| not_after(cert));
+            facts.push(CertFacts { file: None, name: names.first().cloned(), not_after });
             if *first_names.get_or_insert_with(|| names.clone()) == names {
                 default.push(index);
             }
@@ -65,7 +81,12 @@ impl Certs {
         if default.is_empty() {
             return Err(TlsError::config("no certificate is configured; TLS needs at least one pair of cert and key"));
         }
-        Ok(Certs { all: keys, by_name, default })
+        Ok(Certs { all: keys, by_name, default, facts })
+    }
+
+    /// What is told of each, in the order given.
+    pub(crate) fn facts(&self) -> &[CertFacts] {
+        &self.facts
     }
 
     /// The certificate for a client.
@@ -183,6 +204,11 @@ pub(crate) fn names_of(cert: &CertificateDer<'_>) -> Vec<String> {
     cert.subject().iter_common_name().filter_map(|cn| cn.as_str().ok()).map(str::to_ascii_lowercase).collect()
 }
 
+/// When a certificate ends, seconds since 1970.
+fn not_after(cert: &CertificateDer<'_>) -> Option<i64> {
+    X509Certificate::from_der(cert).ok().map(|(_, cert)| cert.validity().not_after.timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +219,19 @@ mod tests {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
         let cert = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
         Arc::new(pair(cert.pem().as_bytes(), key.serialize_pem().as_bytes(), "cert.pem", "key.pem").unwrap())
+    }
+
+    #[test]
+    fn names_and_ends_are_told_in_order() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["b.example".to_owned(), "a.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2031, 3, 1);
+        let cert = params.self_signed(&key).unwrap();
+        let dated = pair(cert.pem().as_bytes(), key.serialize_pem().as_bytes(), "cert.pem", "key.pem").unwrap();
+        let certs = Certs::new(vec![Arc::new(dated), certified(&[], &rcgen::PKCS_ECDSA_P256_SHA256)]).unwrap();
+        let [first, second] = certs.facts() else { panic!("{:?}", certs.facts()) };
+        assert_eq!((first.name.as_deref(), first.not_after), (Some("a.example"), Some(1_930_089_600)));
+        assert!(second.not_after.is_some() && first.file.is_none());
     }
 
     #[test]
