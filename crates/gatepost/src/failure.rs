@@ -80,6 +80,42 @@ pub enum Kind {
     Internal,
 }
 
+/// All words of the journal's `reason=` for a refused login: those of [`Kind`], and one for which no login is looked at.
+pub const WORDS: &[&str] = &[
+    "credentials",
+    "not-authorized",
+    PRIVACY_REQUIRED,
+    "backend-credentials",
+    "backend-not-authorized",
+    "backend-limit",
+    "backend-in-use",
+    "backend-contact-admin",
+    "backend-expired",
+    "backend-alert",
+    "backend-unavailable",
+    "backend-server-bug",
+    "limit",
+    "lookup",
+    "row",
+    "dns",
+    "connect",
+    "backend-down",
+    "backend-busy",
+    "backend-tls",
+    "backend-closed",
+    "backend-protocol",
+    "backend-config",
+    "timeout",
+    "shutting-down",
+    "loop",
+    "nologin",
+    "referral",
+    "internal",
+];
+
+/// A login in clear, where that is not allowed.
+pub const PRIVACY_REQUIRED: &str = "privacy-required";
+
 impl Kind {
     /// The stable word of the journal's `reason=`.
     pub fn word(&self) -> &'static str {

@@ -43,6 +43,8 @@ pub struct Journal {
 struct Shared {
     queue: SyncSender<Note>,
     dropped: AtomicU64,
+    /// How many were dropped since the start.
+    lost: AtomicU64,
     level: AtomicU8,
     json: AtomicBool,
     /// The file to open anew, beside the queue: a full queue must not lose it.
@@ -85,6 +87,7 @@ impl Journal {
         let shared = Arc::new(Shared {
             queue,
             dropped: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             level: AtomicU8::new(rank(level)),
             json: AtomicBool::new(format == Format::Json),
             reopen: Mutex::new(None),
@@ -109,6 +112,11 @@ impl Journal {
         rank(level) <= self.shared.level.load(Ordering::Relaxed)
     }
 
+    /// How many lines were dropped since the start.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
+    }
+
     /// Writes one line: what happened, and words in order.
     pub fn line(&self, level: Level, event: &str, words: &[(&str, Word<'_>)]) {
         if !self.wants(level) {
@@ -117,6 +125,7 @@ impl Journal {
         let line = self.shared.spell(level, event, words);
         if let Err(TrySendError::Full(_)) = self.shared.queue.try_send(Note::Line(line)) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 

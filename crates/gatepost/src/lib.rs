@@ -12,6 +12,7 @@ pub mod failure;
 pub mod journal;
 pub mod life;
 pub mod login;
+pub mod metrics;
 pub mod protocol;
 pub mod resolve;
 pub mod route;

@@ -140,7 +140,6 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     shards: Vec<(Shard, Clock)>,
     stop: watch::Sender<bool>,
-    accepted: Arc<AcceptStats>,
     doors: HashMap<DoorKey, OpenDoor>,
     /// How much of each kind of overload has been written down.
     told: [u64; 7],
@@ -172,17 +171,7 @@ impl Server {
             }
         })?;
         let shards = shards.into_iter().zip(clocks).collect();
-        let mut server = Server {
-            house,
-            phase,
-            shards,
-            stop,
-            accepted: Arc::default(),
-            doors: HashMap::new(),
-            told: [0; 7],
-            stressed: false,
-            warn,
-        };
+        let mut server = Server { house, phase, shards, stop, doors: HashMap::new(), told: [0; 7], stressed: false, warn };
         server.open(bound);
         Ok(server)
     }
@@ -233,7 +222,7 @@ impl Server {
             let (closed, watching) = watch::channel(false);
             // There can be more sockets than shards, if they were handed over.
             for ((shard, clock), socket) in self.shards.iter().cycle().zip(sockets) {
-                let stats = Arc::clone(&self.accepted);
+                let stats = Arc::clone(&self.house.accepted);
                 let accepting =
                     accept(Arc::clone(&self.house), Arc::clone(&door), socket, watching.clone(), clock.clone(), stats);
                 shard.handle().spawn(accepting);
@@ -249,6 +238,11 @@ impl Server {
         let mut doors: Vec<Arc<Door>> = self.doors.values().map(|open| open.door.load_full()).collect();
         doors.sort_unstable_by_key(|door| (door.protocol.name, door.bound));
         self.house.doors.store(Arc::new(doors));
+    }
+
+    /// A configuration was to be put into force: counts what came of it.
+    pub fn count_reload(&self, ok: bool) {
+        self.house.metrics.reloaded(ok);
     }
 
     /// Puts a new configuration into force without touching a session.
@@ -288,7 +282,8 @@ impl Server {
             }
             tell(text);
         });
-        let live = Live::build(meant, ports, &warn)?;
+        let mut live = Live::build(meant, ports, &warn)?;
+        live.chain.continue_from(&old.chain);
         building.store(false, Ordering::Relaxed);
         remarks.append(&mut heard.lock().unwrap_or_else(PoisonError::into_inner));
 
@@ -343,9 +338,9 @@ impl Server {
             None => String::new(),
         };
         let now = [
-            (self.accepted.pauses.load(Ordering::Relaxed), "times accepting paused for want of descriptors or memory"),
+            (self.house.accepted.pauses.load(Ordering::Relaxed), "times accepting paused for want of descriptors or memory"),
             (
-                self.accepted.turned_away.load(Ordering::Relaxed),
+                self.house.accepted.turned_away.load(Ordering::Relaxed),
                 "connections were closed at once for want of descriptors or memory",
             ),
             (

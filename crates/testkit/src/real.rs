@@ -117,6 +117,7 @@ const PEERS: &[Peer] = &[
         root: "",
     },
     Peer { name: "systemd-analyze", program: "systemd-analyze", files: &[], package: "systemd", version: "", root: "" },
+    Peer { name: "promtool", program: "promtool", files: &[], package: "prometheus", version: "", root: "" },
     Peer { name: "sqlite3", program: "sqlite3", files: &[], package: "sqlite3", version: "", root: "" },
 ];
 

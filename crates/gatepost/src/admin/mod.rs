@@ -13,6 +13,7 @@
 mod access;
 mod answer;
 mod explain;
+mod figures;
 mod orders;
 mod serve;
 mod sessions;
@@ -42,6 +43,7 @@ pub struct Desk {
 /// Every path, for who comes by the socket.
 pub fn routes(desk: Desk) -> Router {
     Router::new()
+        .route("/metrics", get(figures::metrics))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/kick", post(sessions::kick))
         .route("/v1/reload", post(orders::reload))

@@ -1,6 +1,7 @@
 //! Takes connections for the admin API and serves them, a bounded number at a time.
 
 use super::access::with_token;
+use super::figures::open;
 use super::{Desk, routes};
 use crate::journal::Level;
 use axum::Router;
@@ -25,7 +26,7 @@ const HEAD_MAX: usize = 16 * 1024;
 
 /// Serves the unix socket: whoever may connect may ask.
 pub async fn serve_unix(listener: UnixListener, desk: Desk) {
-    let app = routes(desk.clone());
+    let app = routes(desk.clone()).merge(open(desk.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Some(place) = place(&places).await else { return };
@@ -38,7 +39,7 @@ pub async fn serve_unix(listener: UnixListener, desk: Desk) {
 
 /// Serves a TCP address: whoever has the token may ask.
 pub async fn serve_tcp(listener: TcpListener, desk: Desk) {
-    let app = routes(desk.clone()).layer(from_fn_with_state(desk.clone(), with_token));
+    let app = routes(desk.clone()).layer(from_fn_with_state(desk.clone(), with_token)).merge(open(desk.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Some(place) = place(&places).await else { return };

@@ -18,9 +18,14 @@
 //! [`Health::enter`] gives back what it held. This file opens no connection and writes no journal: it returns the
 //! [`Transition`]s that deserve a line.
 
+mod report;
+
+pub use report::{Report, Standing, Tries};
+
 use super::spread::Spread;
 use crate::chance;
 use crate::route::Route;
+use report::Names;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -67,7 +72,11 @@ impl Place {
 
 /// The table; one per process.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<HashMap<Place, Arc<Known>>>);
+pub struct Health {
+    table: Mutex<HashMap<Place, Arc<Known>>>,
+    /// Which addresses are counted by themselves; its lock is taken inside that of the table.
+    names: Mutex<Names>,
+}
 
 /// What is known of one address. Whoever tries it or has a session there holds it, so that it is not forgotten.
 #[derive(Debug)]
@@ -76,6 +85,8 @@ struct Known {
     waiting: AtomicUsize,
     sessions: AtomicUsize,
     state: Mutex<State>,
+    /// What came of tries; shared by all places of an address.
+    tries: Arc<Tries>,
 }
 
 #[derive(Debug)]
@@ -83,6 +94,8 @@ struct State {
     used: Instant,
     last_success: Option<Instant>,
     trouble: Option<Trouble>,
+    /// What the last login said of how long it may fail; zero is never to refuse.
+    give_up_after: Duration,
     /// When a `Transition::Down` was last told.
     told: Option<Instant>,
     leaving: Spread,
@@ -102,6 +115,16 @@ struct Trouble {
     told: bool,
     /// The client that all of it was about, where it may have been about one client only.
     whom: Option<IpAddr>,
+}
+
+impl Trouble {
+    /// It has failed for so long, and somebody has found that out lately.
+    fn condemns(&self, now: Instant, give_up_after: Duration) -> bool {
+        !give_up_after.is_zero()
+            && self.whom.is_none()
+            && now.saturating_duration_since(self.since) > give_up_after
+            && now.saturating_duration_since(self.last) <= FRESH
+    }
 }
 
 /// Why no attempt may be made.
@@ -174,6 +197,11 @@ impl Health {
     /// if that became known while this one queued.
     pub async fn enter(&self, at: Place, by: Instant, give_up_after: Duration) -> Result<Attempt, Refused> {
         let known = self.known(at);
+        let tries = Arc::clone(&known.tries);
+        Health::enter_known(known, by, give_up_after).await.inspect_err(|refused| tries.refused(refused))
+    }
+
+    async fn enter_known(known: Arc<Known>, by: Instant, give_up_after: Duration) -> Result<Attempt, Refused> {
         let probes = known.may_try(give_up_after)?;
         let permit = match Arc::clone(&known.permits).try_acquire_owned() {
             Ok(permit) => permit,
@@ -212,7 +240,7 @@ impl Health {
         }
         let now = Instant::now();
         addresses.sort_by_cached_key(|at| {
-            let known = lock(&self.0).get(&place(*at)).cloned();
+            let known = lock(&self.table).get(&place(*at)).cloned();
             known.is_some_and(|known| avoided(&known, now))
         });
     }
@@ -220,7 +248,7 @@ impl Health {
     /// What is known of an address, and what [`Health::enter`] would say now to a login with this `give_up_after`. Only looks:
     /// no probe is taken, and an address that nobody knows stays unknown.
     pub fn look(&self, at: Place, give_up_after: Duration) -> Look {
-        let Some(known) = lock(&self.0).get(&at).cloned() else {
+        let Some(known) = lock(&self.table).get(&at).cloned() else {
             return Look { verdict: Ok(false), failing: None, last_success: None, sessions: 0, connecting: 0, queueing: 0 };
         };
         let now = Instant::now();
@@ -251,7 +279,7 @@ impl Health {
     /// is neither refused nor counted with others.
     fn known(&self, at: Place) -> Arc<Known> {
         let now = Instant::now();
-        let mut table = lock(&self.0);
+        let mut table = lock(&self.table);
         if let Some(known) = table.get(&at) {
             lock(&known.state).used = now;
             return Arc::clone(known);
@@ -259,7 +287,7 @@ impl Health {
         if table.len() >= KNOWN_MAX {
             make_room(&mut table);
         }
-        let known = Arc::new(Known::new(now));
+        let known = Arc::new(Known::new(now, lock(&self.names).tries(&mut table, at.at)));
         if table.len() < KNOWN_MAX {
             table.insert(at, Arc::clone(&known));
         }
@@ -279,12 +307,20 @@ fn make_room(table: &mut HashMap<Place, Arc<Known>>) {
 }
 
 impl Known {
-    fn new(now: Instant) -> Known {
+    fn new(now: Instant, tries: Arc<Tries>) -> Known {
         Known {
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
             waiting: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
-            state: Mutex::new(State { used: now, last_success: None, trouble: None, told: None, leaving: Spread::default() }),
+            state: Mutex::new(State {
+                used: now,
+                last_success: None,
+                trouble: None,
+                give_up_after: Duration::ZERO,
+                told: None,
+                leaving: Spread::default(),
+            }),
+            tries,
         }
     }
 
@@ -292,6 +328,7 @@ impl Known {
     fn may_try(&self, give_up_after: Duration) -> Result<bool, Refused> {
         let now = Instant::now();
         let state = &mut *lock(&self.state);
+        state.give_up_after = give_up_after;
         let probes = state.verdict(now, give_up_after)?;
         if let Some(trouble) = state.trouble.as_mut().filter(|_| probes) {
             trouble.probe_at = now + chance::around(PROBE_EVERY);
@@ -313,9 +350,7 @@ impl State {
     /// Whether it may be tried, and then whether as the probe of this second. Only looks.
     fn verdict(&self, now: Instant, give_up_after: Duration) -> Result<bool, Refused> {
         let Some(trouble) = &self.trouble else { return Ok(false) };
-        let is_down =
-            !give_up_after.is_zero() && trouble.whom.is_none() && now.saturating_duration_since(trouble.since) > give_up_after;
-        if !is_down || now.saturating_duration_since(trouble.last) > FRESH {
+        if !trouble.condemns(now, give_up_after) {
             return Ok(false);
         }
         if now < trouble.probe_at {
@@ -346,6 +381,7 @@ impl Attempt {
     /// The address works. What the backend thinks of the user does not matter here.
     pub fn connected(self) -> Option<Transition> {
         let now = Instant::now();
+        self.known.tries.connected(now.saturating_duration_since(self.began));
         let mut state = lock(&self.known.state);
         state.last_success = Some(now);
         let trouble = state.trouble.take().filter(|trouble| trouble.told)?;
@@ -360,6 +396,7 @@ impl Attempt {
     /// banned, takes nobody's backend away.
     pub fn failed(self, text: &str, whom: Option<IpAddr>) -> Option<Transition> {
         let now = Instant::now();
+        self.known.tries.failed();
         let text: Arc<str> = text.chars().take(TEXT_MAX).collect::<String>().into();
         let avoided_until = now + chance::around(AVOIDED);
         let state = &mut *lock(&self.known.state);

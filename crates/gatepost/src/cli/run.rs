@@ -348,6 +348,7 @@ fn reload(
 ) -> Result<Vec<String>, Vec<String>> {
     supervisor.reloading();
     let outcome = put_into_force(config, server, journal, patience);
+    server.count_reload(outcome.is_ok());
     match &outcome {
         Ok(_) => supervisor.ready(&serving(server)),
         // Also the end of the reload: there is no word for one that failed.

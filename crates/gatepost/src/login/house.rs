@@ -9,10 +9,12 @@ use crate::backend::health::Health;
 use crate::backend::source::Sources;
 use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
+use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::resolve::Resolve;
 use crate::users::chain::Chain;
 use arc_swap::ArcSwap;
+use relay::listen::AcceptStats;
 use relay::tls::acceptor::Acceptor;
 use relay::tls::connector::Connector;
 use std::collections::HashSet;
@@ -126,6 +128,10 @@ pub struct House {
     pub seats: Arc<Seats>,
     /// What is listened on.
     pub doors: ArcSwap<Vec<Arc<Door>>>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What happened while accepting.
+    pub accepted: Arc<AcceptStats>,
     /// What is said of limits that are nearly reached.
     pub warnings: Warnings,
     /// Where the life of the process stands.
@@ -150,6 +156,8 @@ impl House {
             full_doors: AtomicU64::new(0),
             seats,
             doors: ArcSwap::default(),
+            metrics: Metrics::default(),
+            accepted: Arc::default(),
             warnings: Warnings::default(),
             phase,
             remarks: Mutex::new(HashSet::new()),

@@ -1,7 +1,7 @@
 //! The limits on how many there may be at one time: what an operator hears of one that is nearly reached, and where each stands.
 //!
 //! A warning comes when 80 % are used, and again only after less than 60 % were: whoever hovers about the mark makes one line.
-//! Many addresses together make at most [`LINES`] a minute of each limit; the others are counted, and told in sum.
+//! Many addresses together make at most 20 a minute of each limit; the others are counted, and told in sum.
 
 use super::house::House;
 use crate::journal::{Journal, Level};

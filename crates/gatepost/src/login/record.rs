@@ -37,6 +37,8 @@ pub struct Record {
     pub backend_tls: Option<(&'static str, &'static str)>,
     /// When the relay began.
     pub since: Instant,
+    /// Why it ended without a login, once it has.
+    pub left: Option<&'static str>,
 }
 
 /// How a client's connection is protected.
@@ -64,6 +66,7 @@ impl Record {
             client_tls: None,
             backend_tls: None,
             since: Instant::now(),
+            left: None,
         };
         record.tell(origin);
         record
@@ -160,7 +163,8 @@ impl Record {
     }
 
     /// A connection that ended without a login.
-    pub fn left(&self, journal: &Journal, level: Level, reason: &str, text: &dyn Display) {
+    pub fn left(&mut self, journal: &Journal, level: Level, reason: &'static str, text: &dyn Display) {
+        self.left = Some(reason);
         self.write(journal, level, "disconnect", &[("reason", Word::Text(&reason)), ("text", Word::Text(text))]);
     }
 

@@ -54,8 +54,11 @@ impl SignedIn {
         let SignedIn { mut client, mut backend, early, here, record, entry, idle, mut entered } = self;
         entry.relay(Arc::clone(&record), idle);
         let slot = Arc::clone(entry.slot());
+        let on = house.metrics.session(protocol.name);
         let mut position = (protocol.position)();
         let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
+        entry.settle();
+        on.moved(ended.to_backend, ended.to_client);
         let answered = ended.client_quiet.is_some_and(|quiet| quiet <= JUST_NOW);
         if ended.side == EndedBy::Backend && !answered {
             // Its clients will all come back: not in the same second.
@@ -85,6 +88,7 @@ impl SignedIn {
         }
         let _ = timeout(patience, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
         journal_end(house, &record, &ended);
+        on.ended(by(ended.side));
         drop((entered, here));
     }
 }
@@ -106,12 +110,16 @@ async fn linger(client: &mut Conn, wait: Duration, house: &House) {
 }
 
 fn journal_end(house: &House, record: &Record, ended: &Ended) {
-    let by = match ended.side {
+    record.end(&house.journal, by(ended.side), &ended.reason, ended.to_backend, ended.to_client);
+}
+
+/// The word for who ended it.
+fn by(side: EndedBy) -> &'static str {
+    match side {
         EndedBy::Client => "client",
         EndedBy::Backend => "backend",
         EndedBy::Us(EndOrder::Idle) => "gatepost-idle",
         EndedBy::Us(EndOrder::Kicked) => "gatepost-kicked",
         EndedBy::Us(EndOrder::ShuttingDown) => "gatepost-shutting-down",
-    };
-    record.end(&house.journal, by, &ended.reason, ended.to_backend, ended.to_client);
+    }
 }

@@ -18,7 +18,7 @@ pub use view::View;
 use super::record::Record;
 use relay::clock::{Clock, EndOrder, Slot};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -63,6 +63,8 @@ pub struct Entry {
     born: Instant,
     slot: Arc<Slot>,
     stage: Mutex<Stage>,
+    /// What its slot has counted is counted elsewhere now.
+    settled: AtomicBool,
 }
 
 enum Stage {
@@ -116,6 +118,16 @@ impl Entry {
         self.slot.shorten(idle);
     }
 
+    /// From here on what it has moved is counted among the sessions that have ended.
+    pub fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    /// What it has moved, unless that is counted elsewhere.
+    pub fn unsettled(&self) -> Option<(u64, u64)> {
+        (!self.settled.load(Ordering::Acquire)).then(|| self.slot.moved())
+    }
+
     /// What is being done for it.
     pub fn state(&self) -> State {
         match &*self.stage() {
@@ -160,6 +172,7 @@ impl Roll {
                 user: Box::from(""),
                 state: State::Talking,
             }),
+            settled: AtomicBool::new(false),
         });
         let mut entries = self.lock();
         if entries.len() == entries.capacity() {

@@ -13,7 +13,7 @@ use super::roll::Entry;
 use crate::backend::health::Place;
 use crate::chance;
 use crate::config::meant::{Limits, ListenTls};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, PRIVACY_REQUIRED};
 use crate::journal::Level;
 use crate::protocol::Settings;
 use bytes::BytesMut;
@@ -50,7 +50,10 @@ pub async fn serve(stream: TcpStream, door: Arc<Door>, house: Arc<House>, clock:
 
 async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, knock: Knock) -> Option<SignedIn> {
     // A client that is gone before we look is not worth a line: floods would fill the log.
-    let conn = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)).ok()?;
+    let Ok(conn) = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)) else {
+        house.metrics.left(door.protocol.name, "lost");
+        return None;
+    };
     let live = house.live.load_full();
     let limits = &live.meant.limits;
     let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), SessionId::from_random(chance::octets()));
@@ -68,7 +71,11 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, 
         tls: None,
         stressed,
     };
-    talk.run(Instant::now() + patience).await
+    let signed_in = talk.run(Instant::now() + patience).await;
+    if signed_in.is_none() && talk.record.user.is_empty() {
+        house.metrics.left(door.protocol.name, talk.record.left.unwrap_or("lost"));
+    }
+    signed_in
 }
 
 /// The state of a dialogue.
@@ -197,6 +204,7 @@ impl Talk<'_> {
                         Ok(admitted) => return self.welcome(&login, admitted, &mut *front, input, began).await,
                         Err(failure) => failure,
                     };
+                    self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), began.elapsed());
                     let mechanism = login.mechanism.name();
                     self.record.refused(&self.house.journal, &login.user, mechanism, &failure, began.elapsed());
                     drop(login);
@@ -208,6 +216,7 @@ impl Talk<'_> {
                 Step::Event(LoginEvent::Unspeakable { user, mechanism, why }) => {
                     let began = Instant::now();
                     let failure = Failure::credentials(why);
+                    self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), Duration::ZERO);
                     self.record.refused(&self.house.journal, &user, mechanism.name(), &failure, Duration::ZERO);
                     self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
                     deadline += began.elapsed();
@@ -215,6 +224,7 @@ impl Talk<'_> {
                 Step::Event(LoginEvent::InClear { exposed }) => {
                     // Once is enough: a client that cannot do TLS tries again and again.
                     if !std::mem::replace(&mut told_in_clear, true) {
+                        self.house.metrics.refused(self.door.protocol.name, PRIVACY_REQUIRED, Duration::ZERO);
                         self.record.in_clear(&self.house.journal, exposed);
                     }
                 }
@@ -369,6 +379,7 @@ impl Talk<'_> {
             notes: &route.notes,
             took: began.elapsed(),
         };
+        self.house.metrics.login(self.door.protocol.name, words.took);
         self.record.login(&self.house.journal, &words);
         let by = Instant::now() + LAST_WORDS * 5;
         if self.send(&mut out, by, "welcome").await.is_none() {
@@ -391,7 +402,7 @@ impl Talk<'_> {
     }
 
     /// We end it: says goodbye and writes it down.
-    async fn leave(&mut self, front: &mut dyn Front, why: Goodbye, reason: &str, text: String) {
+    async fn leave(&mut self, front: &mut dyn Front, why: Goodbye, reason: &'static str, text: String) {
         let mut out = BytesMut::new();
         front.goodbye(why, &mut out);
         self.record.left(&self.house.journal, Level::Info, reason, &text);

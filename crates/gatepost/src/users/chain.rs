@@ -24,11 +24,13 @@
 mod block;
 mod seen;
 
+use super::lookups::Lookups;
 use super::password::Pool;
 use super::{Answer, BuildProblem, Checked, Fields, Question, Shared, Warn};
 use crate::config::meant::{Limits, Skip, Then, UsersBlock};
 use crate::failure::{Failure, Kind, Side};
 use block::{Block, Outcome, Proof};
+use std::sync::Arc;
 
 /// The most fields of one row.
 pub const MAX_FIELDS: usize = 256;
@@ -115,6 +117,20 @@ impl Chain {
             return Err(Failure::new(Side::Us, Kind::Lookup, text));
         }
         self.verdict(question, standing).await
+    }
+
+    /// Goes on counting where an older generation has counted, for databases of the same name.
+    pub fn continue_from(&mut self, old: &Chain) {
+        for block in &mut self.blocks {
+            if let Some(same) = old.blocks.iter().find(|same| same.name == block.name) {
+                block.seen_lookups = Arc::clone(&same.seen_lookups);
+            }
+        }
+    }
+
+    /// What came of the questions to each database, by name; and how many are under way, of how many at most.
+    pub fn lookups(&self) -> impl Iterator<Item = (&str, &Lookups, usize, usize)> {
+        self.blocks.iter().map(|block| (block.name.as_str(), &*block.seen_lookups, block.under_way(), block.lookups))
     }
 
     /// The database with the most lookups under way, of those that it may have: its name, how many, how many at most.

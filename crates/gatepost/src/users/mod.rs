@@ -10,6 +10,7 @@
 
 pub mod chain;
 mod fixed;
+pub mod lookups;
 mod passwd_file;
 pub mod password;
 mod query;

@@ -32,7 +32,7 @@ pub fn sessions(gate: &Gate, words: &[&str]) -> Vec<Value> {
 }
 
 /// One HTTP request on a stream: status and body.
-fn http(mut stream: impl Read + Write, request: &str) -> (u16, String) {
+pub fn http(mut stream: impl Read + Write, request: &str) -> (u16, String) {
     stream.write_all(format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text);
@@ -40,7 +40,7 @@ fn http(mut stream: impl Read + Write, request: &str) -> (u16, String) {
     (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
-fn on_socket(gate: &Gate, request: &str) -> (u16, String) {
+pub fn on_socket(gate: &Gate, request: &str) -> (u16, String) {
     http(UnixStream::connect(gate.gatepost.dir().join("control.sock")).unwrap(), request)
 }
 

@@ -22,7 +22,7 @@ struct Seen {
 impl Health {
     /// `None` where nobody used the address lately.
     fn seen(&self, at: Place) -> Option<Seen> {
-        let known = lock(&self.0).get(&at).cloned()?;
+        let known = lock(&self.table).get(&at).cloned()?;
         let state = lock(&known.state);
         Some(Seen {
             in_flight: IN_FLIGHT.saturating_sub(known.permits.available_permits()),
@@ -413,9 +413,9 @@ async fn the_table_is_bounded_and_forgets_the_longest_unused() {
         advance(millis(1)).await;
     }
     drop(enter(&health, 2).await);
-    assert_eq!(lock(&health.0).len(), KNOWN_MAX);
+    assert_eq!(lock(&health.table).len(), KNOWN_MAX);
     enter(&health, most).await.failed("refused", None);
-    assert_eq!(lock(&health.0).len(), KNOWN_MAX - KNOWN_MAX / 8 + 1);
+    assert_eq!(lock(&health.table).len(), KNOWN_MAX - KNOWN_MAX / 8 + 1);
     assert!(health.seen(at(0)).is_some() && health.seen(at(1)).is_some(), "in use");
     assert!(health.seen(at(2)).is_some(), "used again");
     assert_eq!(health.seen(at(3)), None);
@@ -423,7 +423,7 @@ async fn the_table_is_bounded_and_forgets_the_longest_unused() {
     assert!(health.seen(at(3 + most / 8)).is_some());
     for n in 0..3 * most {
         drop(health.session(at(n)));
-        assert!(lock(&health.0).len() <= KNOWN_MAX);
+        assert!(lock(&health.table).len() <= KNOWN_MAX);
     }
     assert_eq!(kept.count(), 1);
     drop(tried);
@@ -438,7 +438,7 @@ async fn a_table_full_of_backends_in_use_still_lets_logins_through() {
         assert_eq!(enter(&health, most).await.failed("refused", None), Some(Transition::Down));
         assert_eq!(health.session(at(most)).count(), 1);
     }
-    assert_eq!(lock(&health.0).len(), KNOWN_MAX);
+    assert_eq!(lock(&health.table).len(), KNOWN_MAX);
     assert_eq!(health.seen(at(most)), None);
     drop(sessions);
     enter(&health, most).await.connected();

@@ -3,13 +3,14 @@
 use super::{MAX_FIELDS, MAX_VALUE, Standing, credentials, is_name, seen};
 use crate::config::meant::{Skip, Then, UsersBlock};
 use crate::failure::{Failure, Kind, Side};
+use crate::users::lookups::Lookups;
 use crate::users::password::{Pool, Verifier};
 use crate::users::template::Text;
 use crate::users::{Asked, BuildProblem, DRIVERS, Fields, Question, Shared, Users};
 use ipnet::IpNet;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -69,6 +70,7 @@ pub(super) struct Block {
     pub(super) gate: Semaphore,
     pub(super) lookups: usize,
     pub(super) deadline: Duration,
+    pub(super) seen_lookups: Arc<Lookups>,
     seen: Mutex<Seen>,
 }
 
@@ -130,6 +132,7 @@ impl Block {
             gate: Semaphore::new(shared.limits.lookups.max(1)),
             lookups: shared.limits.lookups.max(1),
             deadline: shared.limits.lookup_timeout,
+            seen_lookups: Arc::default(),
             seen: Mutex::new(Seen { decoy: example.map(|verifier| verifier.decoy()).or_else(guess), learnt }),
             users,
         })
@@ -170,6 +173,13 @@ impl Block {
 
     /// The lookup, inside its deadline and limits. Failures carry the database's name.
     async fn find(&self, asked: &Asked<'_>) -> Result<Option<Fields>, Failure> {
+        let began = Instant::now();
+        let found = self.find_in_time(asked).await;
+        self.seen_lookups.record(began.elapsed(), found.is_ok());
+        found
+    }
+
+    async fn find_in_time(&self, asked: &Asked<'_>) -> Result<Option<Fields>, Failure> {
         let Ok(_permit) = self.gate.try_acquire() else {
             return Err(self.trouble(Kind::Lookup, &format!("{} lookups are under way already", self.lookups)));
         };

@@ -1,0 +1,30 @@
+//! What other programs ask at intervals: `/metrics` (Prometheus), `/livez` and `/readyz` (balancers, orchestrators).
+
+use super::Desk;
+use crate::login::house::Phase;
+use crate::metrics::exposition::CONTENT_TYPE;
+use crate::metrics::render;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+/// `GET /metrics`.
+pub async fn metrics(State(desk): State<Desk>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], render(&desk.house)).into_response()
+}
+
+/// What needs no token: it tells nothing of users or backends.
+pub fn open(desk: Desk) -> Router {
+    Router::new().route("/livez", get(|| async { "live\n" })).route("/readyz", get(readyz)).with_state(desk)
+}
+
+/// Whether a client that connects now may sign in. Not whether backends are up: a balancer that takes this process away because
+/// of them would take all others away too.
+async fn readyz(State(desk): State<Desk>) -> Response {
+    match *desk.house.phase.borrow() {
+        Phase::Open => "ready\n".into_response(),
+        Phase::Closing | Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
+    }
+}
