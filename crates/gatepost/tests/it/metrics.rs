@@ -1,5 +1,7 @@
 //! Figures for Prometheus: what they count, that they stay few, and what promtool (Debian: prometheus) thinks of all that we ship.
 
+mod shipped;
+
 use crate::admin::{http, on_socket};
 use crate::gate::{Gate, POP3_TOO, Want, config, echo_backend, everybody_at};
 use std::collections::{BTreeMap, BTreeSet};
