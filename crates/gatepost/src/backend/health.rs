@@ -20,7 +20,7 @@
 
 mod report;
 
-pub use report::{Report, Standing, Tries};
+pub use report::{Failing, Look, Report, Standing, Tries};
 
 use super::spread::Spread;
 use crate::chance;
@@ -146,36 +146,6 @@ pub enum Refused {
     },
 }
 
-/// What is known of one address, as [`Health::look`] saw it.
-#[derive(Debug, Clone)]
-pub struct Look {
-    /// What a login would be told now; `true` where it would be the one that is let through to try a dead address.
-    pub verdict: Result<bool, Refused>,
-    /// Its trouble, where it has some.
-    pub failing: Option<Failing>,
-    /// How long ago it last worked.
-    pub last_success: Option<Duration>,
-    /// Sessions that are relayed there.
-    pub sessions: usize,
-    /// Logins between connect and greeting.
-    pub connecting: usize,
-    /// Logins that queue for that.
-    pub queueing: usize,
-}
-
-/// Failures since the last success, by how long ago they were.
-#[derive(Debug, Clone)]
-pub struct Failing {
-    /// The first one.
-    pub first: Duration,
-    /// The last one.
-    pub last: Duration,
-    /// The text of the last one.
-    pub text: Arc<str>,
-    /// The one client that all of it was about, where it may have been about one client only.
-    pub whom: Option<IpAddr>,
-}
-
 /// What the journal wants one line of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
@@ -243,29 +213,6 @@ impl Health {
             let known = lock(&self.table).get(&place(*at)).cloned();
             known.is_some_and(|known| avoided(&known, now))
         });
-    }
-
-    /// What is known of an address, and what [`Health::enter`] would say now to a login with this `give_up_after`. Only looks:
-    /// no probe is taken, and an address that nobody knows stays unknown.
-    pub fn look(&self, at: Place, give_up_after: Duration) -> Look {
-        let Some(known) = lock(&self.table).get(&at).cloned() else {
-            return Look { verdict: Ok(false), failing: None, last_success: None, sessions: 0, connecting: 0, queueing: 0 };
-        };
-        let now = Instant::now();
-        let state = lock(&known.state);
-        Look {
-            verdict: state.verdict(now, give_up_after),
-            failing: state.trouble.as_ref().map(|trouble| Failing {
-                first: now.saturating_duration_since(trouble.first),
-                last: now.saturating_duration_since(trouble.last),
-                text: Arc::clone(&trouble.text),
-                whom: trouble.whom,
-            }),
-            last_success: state.last_success.map(|success| now.saturating_duration_since(success)),
-            sessions: known.sessions.load(Ordering::Relaxed),
-            connecting: IN_FLIGHT.saturating_sub(known.permits.available_permits()),
-            queueing: known.waiting.load(Ordering::Relaxed),
-        }
     }
 
     /// A session that is relayed there: counts until dropped.

@@ -30,6 +30,7 @@ pub const LEFT: &[&str] = &[
     "closed",
     "http-on-imap",
     "http-on-pop3",
+    "kicked",
     "limit",
     "line-too-long",
     "literal-too-big",
@@ -225,6 +226,23 @@ mod tests {
         let mut refused = failure::WORDS.to_vec();
         refused.sort_unstable();
         assert_eq!(documented(operate, "| reason | what happened |"), refused);
+    }
+
+    #[test]
+    fn the_login_way_says_no_other_words() {
+        let mut said = 0;
+        let rooms = concat!(env!("CARGO_MANIFEST_DIR"), "/src/login");
+        for file in std::fs::read_dir(rooms).unwrap().map(|entry| entry.unwrap().path()) {
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            for call in text.split(".left(").skip(1).chain(text.split(".leave(").skip(1)) {
+                // The first text of a call is its reason, unless that is a variable.
+                let words = call.split(';').next().unwrap_or_default();
+                let Some(word) = words.split('"').nth(1).filter(|word| !word.contains([' ', '{'])) else { continue };
+                assert!(LEFT.contains(&word), "{word} in {}", file.display());
+                said += 1;
+            }
+        }
+        assert!(said > 20, "{said}");
     }
 
     #[test]
