@@ -5,6 +5,7 @@
 //! clients would ask the person for a new one.
 
 use crate::journal::Level;
+use std::net::SocketAddr;
 use wire::dance::{BackendNo, NoKind, Stumble, StumbleKind};
 use wire::login::{LOOPING, Referral, Refusal};
 
@@ -179,6 +180,8 @@ pub struct Failure {
     pub retry: Retry,
     /// The refusal is answered at once, and no later login is slowed for it (`nodelay`).
     pub quick: bool,
+    /// Which backend, by its address and the name in the route, where one was tried.
+    pub at: Option<Box<(SocketAddr, String)>>,
     /// For the log: names the thing, the place and the fix. May quote peers only escaped, never a secret.
     pub detail: String,
 }
@@ -186,7 +189,7 @@ pub struct Failure {
 impl Failure {
     /// A failure that ends the login.
     pub fn new(side: Side, kind: Kind, detail: impl Into<String>) -> Self {
-        Failure { side, kind, retry: Retry::Never, quick: false, detail: detail.into() }
+        Failure { side, kind, retry: Retry::Never, quick: false, at: None, detail: detail.into() }
     }
 
     /// The same with another answer to "again?".
@@ -200,6 +203,13 @@ impl Failure {
     #[must_use]
     pub fn quick(mut self, quick: bool) -> Self {
         self.quick = quick;
+        self
+    }
+
+    /// The same of a backend.
+    #[must_use]
+    pub fn at(mut self, address: SocketAddr, host: &str) -> Self {
+        self.at = Some(Box::new((address, host.to_owned())));
         self
     }
 

@@ -307,7 +307,7 @@ impl Server {
             }
         }
         self.post_doors();
-        self.house.journal.reopen(log.format, log.level, log.file.as_deref());
+        self.house.journal.reopen(log.format, log.level, &log.target);
         Ok(remarks)
     }
 

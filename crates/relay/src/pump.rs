@@ -124,6 +124,8 @@ pub struct Ended {
     /// How long the client had been quiet, to the second; `None` where it said nothing since the relay began. After a second or
     /// two the backend's end was most likely its answer to the client (a logout).
     pub client_quiet: Option<Duration>,
+    /// How long nothing had moved in either direction, to the second.
+    pub idle: Duration,
     /// Whether the caller may still write to the client: it stands where the backend left it, nothing is half sent, and we
     /// have not ended our direction.
     pub client_writable: bool,
@@ -309,7 +311,8 @@ impl Relay<'_> {
         };
         let quiet = self.client_spoke.map(|then| self.slot.now().saturating_sub(then));
         let client_quiet = quiet.map(|seconds| Duration::from_secs(seconds.into()));
-        Ended { side, reason, to_backend: self.up.moved, to_client: self.down.moved, client_quiet, client_writable }
+        let (to_backend, to_client, idle) = (self.up.moved, self.down.moved, self.slot.idle());
+        Ended { side, reason, to_backend, to_client, client_quiet, idle, client_writable }
     }
 }
 

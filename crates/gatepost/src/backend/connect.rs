@@ -217,7 +217,7 @@ pub async fn sign_in(
         let mut last = None;
         for (n, at) in addresses.iter().enumerate() {
             let call = Call { means, route, words, at: *at, deadline, others: n + 1 < addresses.len(), place: place(*at, route) };
-            match call.one_try().await {
+            match call.one_try().await.map_err(|failure| failure.at(*at, &route.host)) {
                 Ok(mut signed_in) => {
                     signed_in.retries = retries;
                     return Ok(signed_in);

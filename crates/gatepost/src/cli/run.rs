@@ -1,6 +1,6 @@
 //! `gatepost run`: serve in the foreground.
 //!
-//! SIGHUP and the admin API reload, SIGTERM and SIGINT drain (a second one ends at once).
+//! SIGHUP and the admin API reload, SIGUSR1 opens the log file anew, SIGTERM and SIGINT drain (a second one ends at once).
 
 use super::{BAD_CONFIG, FAILED};
 use crate::admin::{self, Desk, Order};
@@ -71,10 +71,8 @@ impl Run {
         let _ = tikv_jemalloc_ctl::background_thread::write(true);
 
         let log = &meant.log;
-        let journal = Journal::open(log.format, log.level, log.file.as_deref()).map_err(|e| {
-            let file = log.file.as_deref().map_or_else(|| "standard error".to_owned(), |file| file.display().to_string());
-            Stop::Failed(format!("log.file {file}: {e}"))
-        })?;
+        let opened = Journal::open(log.format, log.level, &log.target);
+        let journal = opened.map_err(|e| Stop::Failed(format!("{}: {e}", log.target)))?;
         for text in &early.remarks {
             journal.say(Level::Warning, "start", text);
         }
@@ -296,6 +294,7 @@ async fn supervise(
     mut patience: Duration,
 ) -> Result<(), Stop> {
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut rotated = signal(SignalKind::user_defined1())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut certificates = tokio::time::interval(CERTIFICATES);
@@ -307,6 +306,7 @@ async fn supervise(
                 // What came of it stands in the journal.
                 let _ = reload(config, &mut server, &mut supervisor, &journal, &mut patience);
             }
+            _ = rotated.recv() => journal.rotate(),
             Some(order) = given.recv() => match order {
                 Order::Reload(answer) => drop(answer.send(reload(config, &mut server, &mut supervisor, &journal, &mut patience))),
             },

@@ -7,7 +7,7 @@
 //! `optional` listeners come in pairs of both families and are written `*:port`; a single one, which `load` never makes, is
 //! written as if it were not optional.
 
-use super::meant::{Listen, ListenProxy, ListenTls, LocalBackend, Meant, Own, SourceIp, UsersBlock};
+use super::meant::{Listen, ListenProxy, ListenTls, LocalBackend, LogTarget, Meant, Own, SourceIp, UsersBlock};
 use super::secret::is_secret;
 use super::sections::words;
 use super::{sections, units};
@@ -233,7 +233,20 @@ impl Out {
         self.title("[log]");
         self.line("format", &word(words::FORMAT, log.format), log.format == default.format);
         self.line("level", &word(words::LEVEL, log.level), log.level == default.level);
-        self.option("file", log.file.as_deref().map(path));
+        let target = words::TARGET.iter().find(|(_, kind)| kind.is_kind_of(&log.target)).map_or("", |(name, _)| *name);
+        self.line("target", &quote(target), log.target == default.target);
+        match &log.target {
+            LogTarget::Stderr => {}
+            LogTarget::File(file) => self.line("file", &path(file), false),
+            LogTarget::Syslog { socket, facility } | LogTarget::Journald { socket, facility } => {
+                self.line(
+                    "socket",
+                    &path(socket),
+                    sections::default_socket(&log.target).is_some_and(|default| default == socket),
+                );
+                self.line("facility", &word(words::FACILITY, *facility), *facility == sections::DEFAULT_FACILITY);
+            }
+        }
     }
 
     fn fields(&self, fields: &[(String, String)]) -> String {

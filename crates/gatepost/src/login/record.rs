@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::journal::{Journal, Level, Word};
 use relay::TlsFacts;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use wire::origin::{ClientTls, Origin};
 
@@ -21,6 +21,10 @@ pub struct Record {
     pub user: Box<str>,
     /// The client.
     pub client: SocketAddr,
+    /// What it reached.
+    pub reached: SocketAddr,
+    /// How its connection is protected, in a word.
+    pub secured: Secured,
     /// Our peer, where a trusted one told us of the client.
     pub via: Option<SocketAddr>,
     /// The backend.
@@ -35,7 +39,11 @@ pub struct Record {
     pub client_tls: Option<Shielding>,
     /// Version and cipher of TLS with the backend.
     pub backend_tls: Option<(&'static str, &'static str)>,
-    /// When the relay began.
+    /// How the client showed who it is, once signed in.
+    pub mechanism: &'static str,
+    /// A login was tried.
+    pub tried: bool,
+    /// When the connection came; once signed in, when the relay began.
     pub since: Instant,
     /// Why it ended without a login, once it has.
     pub left: Option<&'static str>,
@@ -58,6 +66,8 @@ impl Record {
             session: Box::from(""),
             user: Box::from(""),
             client: origin.client.0,
+            reached: origin.reached.0,
+            secured: Secured::No,
             via: None,
             backend: None,
             host: Box::from(""),
@@ -65,6 +75,8 @@ impl Record {
             notes: Box::default(),
             client_tls: None,
             backend_tls: None,
+            mechanism: "",
+            tried: false,
             since: Instant::now(),
             left: None,
         };
@@ -76,6 +88,7 @@ impl Record {
     pub fn tell(&mut self, origin: &Origin) {
         self.session = origin.session.as_str().into();
         self.client = origin.client.0;
+        self.reached = origin.reached.0;
         self.via = origin.via();
     }
 
@@ -90,7 +103,7 @@ impl Record {
     }
 
     fn write(&self, journal: &Journal, level: Level, event: &str, more: &[(&str, Word<'_>)]) {
-        let mut words: Vec<(&str, Word<'_>)> = Vec::with_capacity(6 + more.len());
+        let mut words: Vec<(&str, Word<'_>)> = Vec::with_capacity(8 + more.len());
         words.push(("protocol", Word::Text(&self.protocol)));
         if !self.user.is_empty() {
             words.push(("user", Word::Text(&self.user)));
@@ -103,6 +116,11 @@ impl Record {
             words.push(("backend", Word::Text(backend)));
         }
         words.extend_from_slice(more);
+        words.push(("reached", Word::Dovecot(&self.reached)));
+        let secured = self.secured.word();
+        if let Some(secured) = &secured {
+            words.push(("secured", Word::Dovecot(secured)));
+        }
         words.push(("session", Word::Text(&self.session)));
         journal.line(level, event, &words);
     }
@@ -131,6 +149,9 @@ impl Record {
         words.push(("backend_tls", Word::Text(&backend_tls)));
         let identity = in_.identity.word();
         words.push(("identity", Word::Text(&identity)));
+        if let Some(source) = &in_.source {
+            words.push(("source", Word::Dovecot(source)));
+        }
         if in_.retries > 0 {
             words.push(("retries", Word::Number(u64::from(in_.retries))));
         }
@@ -140,7 +161,8 @@ impl Record {
     }
 
     /// A login that failed.
-    pub fn refused(&self, journal: &Journal, user: &str, mechanism: &str, failure: &Failure, took: Duration) {
+    pub fn refused(&mut self, journal: &Journal, user: &str, mechanism: &str, failure: &Failure, took: Duration) {
+        self.tried = true;
         let (_, level) = failure.refusal();
         let (side, reason) = (failure.side.word(), failure.kind.word());
         let mut words: Vec<(&str, Word<'_>)> = Vec::new();
@@ -152,11 +174,18 @@ impl Record {
         words.push(("side", Word::Text(&side)));
         words.push(("took", Word::Seconds(took)));
         words.push(("text", Word::Text(&failure.detail)));
+        if failure.counts_as_guess() {
+            words.push(("guess", Word::Dovecot(&"yes")));
+        }
+        if let Some((at, host)) = failure.at.as_deref() {
+            words.extend([("backend", Word::Dovecot(at)), ("host", Word::Dovecot(host))] as [(&str, Word<'_>); 2]);
+        }
         self.write(journal, level, "refused", &words);
     }
 
     /// A login that was refused because a password may not be said in clear.
-    pub fn in_clear(&self, journal: &Journal, exposed: bool) {
+    pub fn in_clear(&mut self, journal: &Journal, exposed: bool) {
+        self.tried = true;
         let text = if exposed { "a password was said in clear" } else { "a login was tried in clear" };
         let words = [("reason", Word::Text(&"privacy-required")), ("side", Word::Text(&"client")), ("text", Word::Text(&text))];
         self.write(journal, Level::Info, "refused", &words);
@@ -165,17 +194,27 @@ impl Record {
     /// A connection that ended without a login.
     pub fn left(&mut self, journal: &Journal, level: Level, reason: &'static str, text: &dyn Display) {
         self.left = Some(reason);
-        self.write(journal, level, "disconnect", &[("reason", Word::Text(&reason)), ("text", Word::Text(text))]);
+        let lasted = self.since.elapsed().as_secs();
+        let mut words: Vec<(&str, Word<'_>)> =
+            vec![("reason", Word::Text(&reason)), ("text", Word::Text(text)), ("lasted", Word::Dovecot(&lasted))];
+        if self.tried {
+            words.push(("attempts", Word::Dovecot(&"some")));
+        }
+        self.write(journal, level, "disconnect", &words);
     }
 
     /// A session that ended.
-    pub fn end(&self, journal: &Journal, by: &str, reason: &dyn Display, to_backend: u64, to_client: u64) {
+    pub fn end(&self, journal: &Journal, by: &str, reason: &dyn Display, moved: &Moved) {
+        let idle = moved.idle.as_secs();
         let words = [
             ("by", Word::Text(&by)),
             ("reason", Word::Text(reason)),
-            ("in", Word::Number(to_backend)),
-            ("out", Word::Number(to_client)),
+            ("in", Word::Number(moved.to_backend)),
+            ("out", Word::Number(moved.to_client)),
             ("lasted", Word::Seconds(self.since.elapsed())),
+            ("host", Word::Dovecot(&self.host)),
+            ("mechanism", Word::Dovecot(&self.mechanism)),
+            ("idle", Word::Dovecot(&idle)),
         ];
         self.write(journal, Level::Info, "end", &words);
     }
@@ -186,6 +225,39 @@ impl Record {
             self.write(journal, level, event, &[("text", Word::Text(text))]);
         }
     }
+}
+
+/// How a client's connection is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secured {
+    /// Not at all.
+    No,
+    /// It is in clear, and need not fear: the client is on this host, or trusted.
+    Local,
+    /// By TLS, with us or with the balancer in front.
+    Tls,
+}
+
+impl Secured {
+    /// Dovecot's words for it.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Secured::No => None,
+            Secured::Local => Some("secured"),
+            Secured::Tls => Some("TLS"),
+        }
+    }
+}
+
+/// What a session has moved.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Moved {
+    /// Octets.
+    pub to_backend: u64,
+    /// Octets.
+    pub to_client: u64,
+    /// For how long nothing had moved at the end.
+    pub idle: Duration,
 }
 
 /// The words of a login line.
@@ -204,6 +276,8 @@ pub struct LoginWords<'a> {
     pub client_tls: Option<&'a TlsFacts>,
     /// TLS of the client that ends at the balancer in front, and what is known of it.
     pub offloaded: Option<Option<&'a ClientTls>>,
+    /// The address of ours from which the backend was reached, where one was chosen.
+    pub source: Option<IpAddr>,
     /// TLS with the backend.
     pub backend_tls: Option<&'a TlsFacts>,
     /// How the backend was told who is calling.

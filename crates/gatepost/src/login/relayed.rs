@@ -4,7 +4,7 @@
 
 use super::guard::Entered;
 use super::house::{House, Phase};
-use super::record::Record;
+use super::record::{Moved, Record};
 use super::roll::Entry;
 use crate::backend::health::SessionHere;
 use crate::protocol::Protocol;
@@ -110,7 +110,8 @@ async fn linger(client: &mut Conn, wait: Duration, house: &House) {
 }
 
 fn journal_end(house: &House, record: &Record, ended: &Ended) {
-    record.end(&house.journal, by(ended.side), &ended.reason, ended.to_backend, ended.to_client);
+    let moved = Moved { to_backend: ended.to_backend, to_client: ended.to_client, idle: ended.idle };
+    record.end(&house.journal, by(ended.side), &ended.reason, &moved);
 }
 
 /// The word for who ended it.

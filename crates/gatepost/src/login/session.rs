@@ -7,7 +7,7 @@ use super::arrival::Arrival;
 use super::auth::Admitted;
 use super::guard::Knock;
 use super::house::{Door, House, Live, Phase, Seat};
-use super::record::{LoginWords, Record, Shielding};
+use super::record::{LoginWords, Moved, Record, Secured, Shielding};
 use super::relayed::{LAST_WORDS, SignedIn};
 use super::roll::Entry;
 use crate::backend::health::Place;
@@ -103,6 +103,7 @@ impl Talk<'_> {
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
         self.arrive(deadline).await?;
+        self.record.secured = self.secured();
         if self.door.tls == ListenTls::Implicit {
             self.secure(&input, deadline).await?;
         }
@@ -248,6 +249,16 @@ impl Talk<'_> {
         self.who.terms(self.door, self.live, settings, || self.house.learnt.common(self.door.protocol))
     }
 
+    /// How the connection is protected, as long as it is not by TLS with us.
+    fn secured(&self) -> Secured {
+        let here = self.who.origin.client.0.ip() == self.who.origin.reached.0.ip();
+        match self.who.protected() {
+            true => Secured::Tls,
+            false if here || self.who.trust.is_some() => Secured::Local,
+            false => Secured::No,
+        }
+    }
+
     /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.
     async fn secure(&mut self, input: &BytesMut, deadline: Instant) -> Option<()> {
         let acceptor = self.live.acceptor(self.door.protocol).map(Arc::clone);
@@ -274,6 +285,7 @@ impl Talk<'_> {
                 self.who.shook_hands(facts.sni.as_ref(), &ClientTls { version, cipher, common_name: None });
                 self.conn = Some(conn);
                 self.tls = Some(facts);
+                self.record.secured = Secured::Tls;
                 Some(())
             }
             Ok(Err(e)) => {
@@ -365,6 +377,8 @@ impl Talk<'_> {
             None => self.who.shielded.then_some(Shielding::InFront),
         };
         self.record.backend_tls = backend.tls.as_ref().map(|facts| (facts.version, facts.cipher));
+        self.record.mechanism = login.mechanism.name();
+        let chosen = route.source.is_some() || !self.live.meant.backend.source_ips.is_empty();
         let words = LoginWords {
             host: &route.host,
             destuser: &route.user,
@@ -373,6 +387,7 @@ impl Talk<'_> {
             database: &route.database,
             client_tls: self.tls.as_ref(),
             offloaded: self.who.shielded.then_some(self.who.origin.tls.as_deref()),
+            source: chosen.then(|| backend.conn.local_addr().ip()),
             backend_tls: backend.tls.as_ref(),
             identity: backend.identity,
             retries: backend.retries,
@@ -384,7 +399,7 @@ impl Talk<'_> {
         let by = Instant::now() + LAST_WORDS * 5;
         if self.send(&mut out, by, "welcome").await.is_none() {
             // Every login has its end.
-            self.record.end(&self.house.journal, "client", &"gone before it heard that it is in", 0, 0);
+            self.record.end(&self.house.journal, "client", &"gone before it heard that it is in", &Moved::default());
             return None;
         }
         let settings = (self.door.protocol.settings)(&self.live.meant);

@@ -23,13 +23,14 @@ pub(super) use admin::default_admin;
 pub(crate) use backend::default_backend;
 pub(super) use imap::default_imap;
 pub(crate) use limits::default_limits;
+pub(super) use log::{DEFAULT_FACILITY, default_log, default_socket};
 pub(super) use pop3::default_pop3;
-pub(super) use {log::default_log, server::default_server};
+pub(super) use server::default_server;
 /// The words of each key that takes one of several, for reading and for writing.
 pub(super) mod words {
     pub(in super::super) use super::backend::{PROXY as BACKEND_PROXY, REFUSED, TLS as BACKEND_TLS};
     pub(in super::super) use super::listen::{CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS};
-    pub(in super::super) use super::log::{FORMAT, LEVEL};
+    pub(in super::super) use super::log::{FACILITY, FORMAT, LEVEL, TARGET};
     pub(in super::super) use super::trust::BEFORE_TLS;
     pub(in super::super) use super::users::{SKIP, THEN};
 }

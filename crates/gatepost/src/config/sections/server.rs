@@ -57,7 +57,8 @@ pub(super) fn user_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> 
     None
 }
 
-fn socket(r: &mut Reading<'_>, item: &Item<'_>) -> Option<PathBuf> {
+/// The path of a unix socket.
+pub(super) fn socket(r: &mut Reading<'_>, item: &Item<'_>) -> Option<PathBuf> {
     let path = kinds::path(r, item)?;
     if path.as_os_str().len() <= LONGEST_SOCKET {
         return Some(path);

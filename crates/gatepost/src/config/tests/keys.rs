@@ -32,7 +32,9 @@ fn unknown_keys() {
     );
     behind(
         "[log]\nzebra = 1",
-        &["12:1: error[unknown]: there is no `zebra` in [log]|fix: [log] takes `format`, `level`, `file`"],
+        &[
+            "12:1: error[unknown]: there is no `zebra` in [log]|fix: [log] takes `format`, `level`, `target`, `file`, `socket`, `facility`",
+        ],
     );
     behind("[protocol.imap]\nidle_timout = \"1h\"", &["12:1: error[unknown]|did you mean `idle_timeout`?"]);
     behind("[protocol.pop3]\nidletimeout = \"1h\"", &["12:1: error[unknown]|did you mean `idle_timeout`?"]);

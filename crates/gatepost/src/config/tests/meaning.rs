@@ -1,7 +1,10 @@
 //! What a good file means, and that it can be written down again.
 
 use super::*;
-use meant::{BackendProxy, BackendTls, CleartextAuth, Listen, ListenProxy, LocalBackend, LogFormat, LogLevel, Own, Skip, Then};
+use meant::{
+    BackendProxy, BackendTls, CleartextAuth, DovecotVersion, Listen, ListenProxy, LocalBackend, LogFacility, LogFormat, LogLevel,
+    LogTarget, Own, Skip, Then,
+};
 use std::time::Duration;
 use wire::dance::IdentityRefused;
 
@@ -247,7 +250,7 @@ fn every_key_has_its_meaning() {
         drain: Duration::from_secs(3600),
     };
     assert_eq!(limits, expected);
-    assert_eq!((log.format, log.level, log.file), (LogFormat::Json, LogLevel::Debug, Some(file("tls/log"))));
+    assert_eq!((log.format, log.level, log.target), (LogFormat::Json, LogLevel::Debug, LogTarget::File(file("tls/log"))));
     let addresses = vec!["127.0.0.1:9143".parse().unwrap(), "[::1]:9143".parse().unwrap()];
     let expected = meant::Admin { group: Some("mailadm".into()), address: addresses, token_file: Some(file("tls/mail.key")) };
     assert_eq!(admin, expected);
@@ -277,13 +280,38 @@ fn the_smallest_file() {
     assert_eq!(meant.pop3.greeting, "edge.example.com Gatepost ready.");
     assert_eq!(meant.pop3.idle_timeout, Duration::from_secs(660));
     assert_eq!((meant.limits.line, meant.limits.literal, meant.limits.user_connections), (8192, 4096, 50));
-    assert_eq!((meant.log.format, meant.log.level, meant.log.file), (LogFormat::Text, LogLevel::Info, None));
+    assert_eq!((meant.log.format, meant.log.level, meant.log.target), (LogFormat::Text, LogLevel::Info, LogTarget::Stderr));
+}
+
+#[test]
+fn every_log_target_has_its_meaning() {
+    let log = |keys: &str| clean(&format!("{TOP}{LISTEN}{USERS}[log]\n{keys}\n")).log;
+    let syslog = |socket: &str, code| LogTarget::Syslog { socket: socket.into(), facility: LogFacility::new(code) };
+    for (keys, target) in [
+        ("target = \"stderr\"", LogTarget::Stderr),
+        ("target = \"syslog\"", syslog("/dev/log", 2)),
+        ("target = \"syslog\"\nsocket = \"/run/x\"\nfacility = \"local7\"", syslog("/run/x", 23)),
+        (
+            "target = \"journald\"",
+            LogTarget::Journald { socket: "/run/systemd/journal/socket".into(), facility: LogFacility::new(2) },
+        ),
+    ] {
+        assert_eq!(log(keys).target, target, "{keys}");
+    }
+    assert_eq!(log("format = \"dovecot-2.3\"").format, LogFormat::Dovecot(DovecotVersion::V2_3));
+    assert_eq!(log("format = \"dovecot-2.4\"").format, LogFormat::Dovecot(DovecotVersion::V2_4));
 }
 
 #[test]
 fn what_is_shown_can_be_loaded() {
     let dir = Dir::furnished();
-    for text in [FULL.to_owned(), format!("{TOP}{LISTEN}{USERS}")] {
+    let with_log = |keys: &str| format!("{TOP}{LISTEN}{USERS}[log]\n{keys}\n");
+    for text in [
+        FULL.to_owned(),
+        format!("{TOP}{LISTEN}{USERS}"),
+        with_log("target = \"syslog\"\nformat = \"dovecot-2.4\""),
+        with_log("target = \"journald\"\nsocket = \"/run/x y\"\nfacility = \"authpriv\""),
+    ] {
         dir.put("gatepost.toml", text.as_bytes());
         survives(&dir);
     }

@@ -398,4 +398,20 @@ fn log() {
     );
     behind("[log]\nfile = \"tls\"", &["12:8: error[file]: |it is a directory"]);
     behind("[log]\nformat = \"JSON\"", &["12:10: error[value]: |did you mean `json`?"]);
+    behind("[log]\nformat = \"dovecot\"", &["12:10: error[value]: |`dovecot-2.3`, `dovecot-2.4`"]);
+    behind("[log]\ntarget = \"syslogd\"", &["12:10: error[value]: |did you mean `syslog`?"]);
+    behind("[log]\ntarget = \"file\"", &["12:10: error[missing]: `log.target` is \"file\", and there is no `log.file`"]);
+    behind("[log]\ntarget = \"file\"\nfile = \"none/log\"", &["13:8: error[file]: "]);
+    // What would have no effect is refused.
+    for (keys, place) in [
+        ("target = \"stderr\"\nfile = \"tls/log\"", "13:8: error[conflict]: `log.file`"),
+        ("target = \"syslog\"\nfile = \"tls/log\"", "13:8: error[conflict]: `log.file`"),
+        ("socket = \"/dev/log\"", "12:10: error[conflict]: `log.socket`"),
+        ("file = \"tls/log\"\nfacility = \"mail\"", "13:12: error[conflict]: `log.facility`"),
+    ] {
+        behind(&format!("[log]\n{keys}"), &[place]);
+    }
+    let long = format!("[log]\ntarget = \"journald\"\nsocket = \"/{}\"", "x".repeat(107));
+    behind(&long, &["13:10: error[range]: `log.socket` is longer than"]);
+    behind("[log]\ntarget = \"syslog\"\nfacility = \"kern\"", &["13:12: error[value]: |it takes `mail`, `user`"]);
 }
