@@ -26,6 +26,7 @@ mod hostile_clients;
 mod identity;
 mod life;
 mod limits;
+mod logs;
 mod metrics;
 mod misbehave;
 mod moving;

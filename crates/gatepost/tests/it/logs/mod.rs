@@ -1,0 +1,84 @@
+//! The journal as others read it: in Dovecot's words, in a file, from syslog and systemd's journal; and fail2ban's count.
+
+mod dovecot;
+mod fail2ban;
+
+use crate::gate::{Gate, POP3_TOO, Want};
+use testkit::Protocol;
+use testkit::peer::{Backend, FakeBackend};
+use testkit::{Dir, free_port};
+
+/// All formats.
+const FORMATS: [&str; 4] = ["text", "json", "dovecot-2.3", "dovecot-2.4"];
+
+/// A Gatepost with users of all kinds, whose password is `right` where a database knows it:
+///
+/// - `alice` (IMAP) and `paula` (POP3) get in;
+/// - `carol` (IMAP) and `piet` (POP3) have backends that know another password, `later` one that is in trouble;
+/// - `dead` lives where nobody listens, `odd` in a row that cannot be followed;
+/// - `gone` may not come in at present.
+struct House {
+    gate: Gate,
+    /// Backends, until the end.
+    _backends: Vec<FakeBackend>,
+    /// Where the log is, and stays when the program is gone.
+    dir: Dir,
+}
+
+impl House {
+    /// `log` is the body of `[log]`; `DIR` in it is the directory of the log.
+    fn start(log: &str, limits: &str) -> House {
+        let backend = |protocol, answer: Option<&str>| {
+            let backend = Backend::of(protocol);
+            let answer = answer.map_or_else(|| backend.answer.clone(), str::to_owned);
+            FakeBackend::start(Backend { answer, ..backend })
+        };
+        let wrong = "NO [AUTHENTICATIONFAILED] not \"you\" <rip=6.6.6.6>";
+        let backends = vec![
+            backend(Protocol::Imap, None),
+            backend(Protocol::Pop3, None),
+            backend(Protocol::Imap, Some(wrong)),
+            backend(Protocol::Pop3, Some("-ERR [AUTH] no")),
+            backend(Protocol::Imap, Some("NO [UNAVAILABLE] later")),
+        ];
+        let row = |user: &str, password: &str, port: u16, more: &str| {
+            let nopassword = if password.is_empty() { "nopassword=y" } else { "" };
+            format!("{user}:{password}::::::proxy=y host=127.0.0.1 port={port} {nopassword} {more}\n")
+        };
+        let nobody = free_port();
+        let rows = [
+            row("alice", "{PLAIN}right", backends[0].port(), ""),
+            row("paula", "{PLAIN}right", backends[1].port(), ""),
+            row("carol", "", backends[2].port(), ""),
+            row("piet", "", backends[3].port(), ""),
+            row("later", "", backends[4].port(), "proxy_timeout=1"),
+            row("dead", "", nobody.number(), "proxy_timeout=1"),
+            row("odd", "{PLAIN}right", 1, "proxy_timeout=soon"),
+            "gone:{PLAIN}right::::::nologin=y\n".to_owned(),
+        ];
+        let dir = Dir::new();
+        let config = Dir::new();
+        config.write("users", rows.concat());
+        let want = Want {
+            users: "[[users]]\nname = \"all\"\ndriver = \"passwd-file\"\npath = \"users\"\n",
+            limits: &format!("failed_login_pause = \"0s\"\nguesses = 100000\nuser_connections = 5000\n{limits}"),
+            more: &format!("{}\n{POP3_TOO}", log.replace("DIR", &dir.path().display().to_string())),
+            ..Want::default()
+        };
+        let text = crate::gate::config(&want).replace("failed_login_pause = \"10ms\"\n", "");
+        let gate = Gate::start_with(config, &text);
+        House { gate, _backends: backends, dir }
+    }
+
+    /// With a file in a format.
+    fn with_file(format: &str, limits: &str) -> House {
+        House::start(&format!("format = \"{format}\"\nfile = \"DIR/log\""), limits)
+    }
+
+    /// Ends the program, so that all is written, and returns the lines of the file.
+    fn lines(self) -> (Dir, Vec<String>) {
+        self.gate.gatepost.stop();
+        let lines = testkit::Log::at(self.dir.join("log")).lines();
+        (self.dir, lines)
+    }
+}
