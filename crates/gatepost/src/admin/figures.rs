@@ -24,7 +24,8 @@ pub fn open(desk: Desk) -> Router {
 /// of them would take all others away too.
 async fn readyz(State(desk): State<Desk>) -> Response {
     match *desk.house.phase.borrow() {
+        Phase::Open if desk.house.draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
         Phase::Open => "ready\n".into_response(),
-        Phase::Closing | Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
+        Phase::Closing | Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
     }
 }

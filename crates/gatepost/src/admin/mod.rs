@@ -17,16 +17,19 @@ mod figures;
 mod orders;
 mod serve;
 mod sessions;
+mod status;
 
 pub use access::{Token, read_token};
 pub use orders::{Order, Orders};
 pub use serve::{serve_tcp, serve_unix};
+pub use status::Rates;
 
 use crate::login::house::House;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The largest body of a request.
 const BODY_MAX: usize = 16 * 1024;
@@ -38,6 +41,19 @@ pub struct Desk {
     pub house: Arc<House>,
     /// To the loop that may change things.
     pub orders: Orders,
+    /// How many logins there were lately.
+    pub rates: Rates,
+    /// Since when.
+    pub started: Instant,
+}
+
+impl Desk {
+    /// For this house. Snapshots of its counters are taken as long as the runtime lives.
+    pub fn new(house: Arc<House>, orders: Orders) -> Desk {
+        let rates = Rates::new(&house);
+        tokio::spawn(rates.clone().watch(Arc::clone(&house)));
+        Desk { house, orders, rates, started: Instant::now() }
+    }
 }
 
 /// Every path, for who comes by the socket.
@@ -46,6 +62,8 @@ pub fn routes(desk: Desk) -> Router {
         .route("/metrics", get(figures::metrics))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/kick", post(sessions::kick))
+        .route("/v1/status", get(status::status))
+        .route("/v1/drain", post(status::drain))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/explain/login", post(explain::login))
         .fallback(answer::nothing_there)

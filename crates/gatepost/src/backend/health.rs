@@ -61,12 +61,14 @@ pub struct Place {
     implicit_tls: bool,
     /// The row's own source address.
     source: Option<IpAddr>,
+    /// What is spoken there.
+    protocol: &'static str,
 }
 
 impl Place {
     /// The way of a route to one of its addresses.
     pub fn new(at: SocketAddr, route: &Route) -> Place {
-        Place { at, implicit_tls: route.secure == Secure::Implicit, source: route.source }
+        Place { at, implicit_tls: route.secure == Secure::Implicit, source: route.source, protocol: route.protocol }
     }
 }
 

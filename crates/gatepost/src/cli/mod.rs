@@ -15,6 +15,7 @@ mod reload;
 mod run;
 mod sessions;
 mod show;
+mod status;
 mod table;
 mod version;
 
@@ -76,6 +77,12 @@ enum Verb {
     Explain(explain::Explain),
     /// Tell the running Gatepost to read its configuration anew, without touching a session
     Reload(reload::Reload),
+    /// How it stands: backends, logins, lookups, limits, certificates
+    Status(status::Status),
+    /// Have balancers go elsewhere: /readyz says no; whoever comes is served
+    Drain(status::Drain),
+    /// Have balancers come again
+    Undrain(status::Drain),
     /// Who is on: user, client, backend, protocol, state, age, idle, bytes, TLS, session id
     #[command(alias = "who")]
     Sessions(sessions::Sessions),
@@ -98,6 +105,9 @@ pub fn main() -> ExitCode {
         Some(Verb::Show(show)) => show.go(&cli.file.config),
         Some(Verb::Explain(explain)) => explain.go(&cli.file.config),
         Some(Verb::Reload(reload)) => reload.go(&cli.file.config),
+        Some(Verb::Status(status)) => status.go(&cli.file.config),
+        Some(Verb::Drain(drain)) => drain.go(&cli.file.config, true),
+        Some(Verb::Undrain(drain)) => drain.go(&cli.file.config, false),
         Some(Verb::Sessions(sessions)) => sessions.go(&cli.file.config),
         Some(Verb::Kick(kick)) => kick.go(&cli.file.config),
         Some(Verb::Doveadm(doveadm)) => doveadm.go(&cli.file.config),

@@ -88,7 +88,7 @@ impl Run {
                 write_ports(file, &server).map_err(|e| Stop::Failed(format!("{}: {e}", file.display())))?;
             }
             let (orders, given) = mpsc::channel(8);
-            let desk = Desk { house: Arc::clone(server.house()), orders };
+            let desk = Desk::new(Arc::clone(server.house()), orders);
             if let Some(listener) = early.control {
                 tokio::spawn(admin::serve_unix(UnixListener::from_std(listener)?, desk.clone()));
             }

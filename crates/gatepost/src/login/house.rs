@@ -19,7 +19,7 @@ use relay::tls::acceptor::Acceptor;
 use relay::tls::connector::Connector;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 use wire::origin::trust::TrustedNets;
@@ -134,6 +134,8 @@ pub struct House {
     pub accepted: Arc<AcceptStats>,
     /// What is said of limits that are nearly reached.
     pub warnings: Warnings,
+    /// Balancers are told to go elsewhere.
+    draining: AtomicBool,
     /// Where the life of the process stands.
     pub phase: watch::Receiver<Phase>,
     remarks: Mutex<HashSet<String>>,
@@ -159,9 +161,20 @@ impl House {
             metrics: Metrics::default(),
             accepted: Arc::default(),
             warnings: Warnings::default(),
+            draining: AtomicBool::new(false),
             phase,
             remarks: Mutex::new(HashSet::new()),
         }
+    }
+
+    /// Balancers are told to go elsewhere (`gatepost drain`).
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Has balancers go elsewhere, or come again. True where that is news.
+    pub fn drain(&self, on: bool) -> bool {
+        self.draining.swap(on, Ordering::Relaxed) != on
     }
 
     /// Says something once in the life of the process.

@@ -128,6 +128,19 @@ impl Metrics {
         self.spoken.iter().find(|spoken| spoken.name == protocol)
     }
 
+    /// How logins came out since the start: protocol, outcome, the journal's reason (`none` of those that went well), how many.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
+        self.spoken.iter().flat_map(|one| {
+            let refused = one.refused.each().map(|(reason, count)| (one.name, "refused", reason, count));
+            std::iter::once((one.name, "ok", "none", one.logins.get())).chain(refused)
+        })
+    }
+
+    /// How many sessions each protocol has.
+    pub fn sessions(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.spoken.iter().map(|one| (one.name, one.sessions.load(Ordering::Relaxed)))
+    }
+
     /// A login that went well, and how long the client waited for it.
     pub fn login(&self, protocol: &str, took: Duration) {
         if let Some(spoken) = self.of(protocol) {

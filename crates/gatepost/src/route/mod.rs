@@ -49,6 +49,8 @@ pub enum Verdict {
 /// Where to sign in, and how.
 #[derive(Debug, Clone)]
 pub struct Route {
+    /// The protocol that is spoken there.
+    pub protocol: &'static str,
     /// `host`: a name or an address; certificates are checked against it.
     pub host: String,
     /// The address to connect to, where it needs no lookup: `hostip`, or `host` where that is an address.
@@ -105,7 +107,7 @@ pub struct Asked<'a> {
     /// `[backend]`.
     pub backend: &'a Backend,
     /// The protocol's name, for `backend.local`.
-    pub protocol: &'a str,
+    pub protocol: &'static str,
     /// The protocol's registered ports, in clear and with TLS from the first byte.
     pub ports: (u16, u16),
     /// How the client said who it is.
@@ -226,6 +228,7 @@ fn route(
     let (secure, verify) = row.tls(asked.backend)?;
     let default_port = if secure == Secure::Implicit { asked.ports.1 } else { asked.ports.0 };
     let route = Route {
+        protocol: asked.protocol,
         host: String::new(),
         address: None,
         port: row.port()?.unwrap_or(default_port),

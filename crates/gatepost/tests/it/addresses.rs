@@ -47,6 +47,7 @@ fn alice(port: u16, secure: Secure, ca: &Path) -> Result<SignedIn, Failure> {
 /// The same, with what is known of these addresses already.
 pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Option<&Path>) -> Result<SignedIn, Failure> {
     let route = Route {
+        protocol: "imap",
         host: NAME.to_owned(),
         address: None,
         port,

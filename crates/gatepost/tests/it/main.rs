@@ -36,5 +36,6 @@ mod proxy_protocol_out;
 mod reloads;
 mod seeds;
 mod sources;
+mod status;
 mod stream;
 mod supervised;

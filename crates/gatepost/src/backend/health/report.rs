@@ -157,6 +157,8 @@ impl Standing {
 pub struct Report {
     /// Address and port.
     pub at: SocketAddr,
+    /// What is spoken there.
+    pub protocol: &'static str,
     /// TLS comes before the greeting.
     pub implicit_tls: bool,
     /// The row's own source address.
@@ -230,6 +232,7 @@ fn one(place: Place, known: &Known, now: Instant, others: &Arc<Tries>) -> Report
     };
     Report {
         at: place.at,
+        protocol: place.protocol,
         implicit_tls: place.implicit_tls,
         source: place.source,
         standing,
@@ -250,7 +253,7 @@ mod tests {
     use super::*;
 
     fn place(n: u32) -> Place {
-        Place { at: SocketAddr::new(IpAddr::V4(n.into()), 143), implicit_tls: false, source: None }
+        Place { at: SocketAddr::new(IpAddr::V4(n.into()), 143), implicit_tls: false, source: None, protocol: "imap" }
     }
 
     async fn fail(health: &Health, n: u32) {

@@ -43,7 +43,7 @@ fn at(n: u32) -> Place {
 }
 
 fn clear(at: SocketAddr) -> Place {
-    Place { at, implicit_tls: false, source: None }
+    Place { at, implicit_tls: false, source: None, protocol: "imap" }
 }
 
 fn secs(secs: u64) -> Duration {
@@ -534,7 +534,7 @@ async fn each_way_to_a_backend_counts_by_itself() {
     dead(&health, 1).await;
     let _in_clear = fill(&health, 2).await;
     for (implicit_tls, source) in [(true, None), (false, Some(IpAddr::from([192, 0, 2, 1])))] {
-        let place = |n| Place { at: addr(n), implicit_tls, source };
+        let place = |n| Place { at: addr(n), implicit_tls, source, protocol: "imap" };
         let _probe = health.enter(place(1), soon(), GIVE_UP).await.unwrap();
         assert!(health.enter(place(1), soon(), GIVE_UP).await.is_ok(), "not down by {:?}", place(1));
         assert!(health.enter(place(2), Instant::now(), GIVE_UP).await.is_ok(), "not full by {:?}", place(2));
