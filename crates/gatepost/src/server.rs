@@ -5,6 +5,7 @@
 //! and sessions that are open keep the one they began with.
 
 mod generation;
+mod overload;
 
 use crate::config::meant::{Listen, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
@@ -16,6 +17,7 @@ use crate::login::session;
 use crate::protocol;
 use crate::resolve::Resolve;
 use arc_swap::ArcSwap;
+use overload::Overload;
 use relay::clock::{Clock, EndOrder};
 use relay::listen::{AcceptStats, Doorway};
 use relay::shard::Shard;
@@ -141,9 +143,7 @@ pub struct Server {
     shards: Vec<(Shard, Clock)>,
     stop: watch::Sender<bool>,
     doors: HashMap<DoorKey, OpenDoor>,
-    /// How much of each kind of overload has been written down.
-    told: [u64; 7],
-    stressed: bool,
+    overload: Overload,
     warn: crate::users::Warn,
 }
 
@@ -171,7 +171,7 @@ impl Server {
             }
         })?;
         let shards = shards.into_iter().zip(clocks).collect();
-        let mut server = Server { house, phase, shards, stop, doors: HashMap::new(), told: [0; 7], stressed: false, warn };
+        let mut server = Server { house, phase, shards, stop, doors: HashMap::new(), overload: Overload::default(), warn };
         server.open(bound);
         Ok(server)
     }
@@ -328,49 +328,9 @@ impl Server {
         }
     }
 
-    /// Writes down what stood in the way of accepting since the last call: an operator must see why clients wait.
+    /// Writes down what stood in the way of accepting since the last call.
     pub fn tell_overload(&mut self) {
-        let last = *self.house.last_stranger.lock().unwrap_or_else(PoisonError::into_inner);
-        let strangers = match last {
-            Some(last) => {
-                format!("connections were closed: their peers (last {last}) are not in trust.proxy_protocol, where all must be")
-            }
-            None => String::new(),
-        };
-        let now = [
-            (self.house.accepted.pauses.load(Ordering::Relaxed), "times accepting paused for want of descriptors or memory"),
-            (
-                self.house.accepted.turned_away.load(Ordering::Relaxed),
-                "connections were closed at once for want of descriptors or memory",
-            ),
-            (
-                self.house.guard.sent_away(),
-                "connections were sent away: their network has too many (limits.connections_before_login)",
-            ),
-            (self.house.strangers.load(Ordering::Relaxed), strangers.as_str()),
-            (self.house.seats.refusals(), "times accepting waited because all connections were taken (limits.connections)"),
-            (
-                self.house.full_doors.load(Ordering::Relaxed),
-                "connections were sent away: their listener has all that it may have (listen.connections)",
-            ),
-            (self.house.warnings.left_out(), "more limits were nearly reached (limit-near), too many for a line each"),
-        ];
-        for ((count, what), told) in now.into_iter().zip(&mut self.told) {
-            if count > *told {
-                self.house.journal.say(Level::Warning, "overload", &format_args!("{} {what}", count - *told));
-                *told = count;
-            }
-        }
-        let stressed = self.house.seats.stressed();
-        if stressed != self.stressed {
-            self.stressed = stressed;
-            let text = if stressed {
-                "strangers hold more than 80 % of all connections: they have 10 s and one mistake"
-            } else {
-                "strangers have their usual patience again"
-            };
-            self.house.journal.say(Level::Warning, "overload", &text);
-        }
+        self.overload.tell(&self.house);
     }
 
     /// Stops accepting, sends those away who have not signed in, and lets sessions go on until none is left, the time is
