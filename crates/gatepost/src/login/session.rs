@@ -205,7 +205,7 @@ impl Talk<'_> {
                         Ok(admitted) => return self.welcome(&login, admitted, &mut *front, input, began).await,
                         Err(failure) => failure,
                     };
-                    self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), began.elapsed());
+                    self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), Some(began.elapsed()));
                     let mechanism = login.mechanism.name();
                     self.record.refused(&self.house.journal, &login.user, mechanism, &failure, began.elapsed());
                     drop(login);
@@ -217,7 +217,7 @@ impl Talk<'_> {
                 Step::Event(LoginEvent::Unspeakable { user, mechanism, why }) => {
                     let began = Instant::now();
                     let failure = Failure::credentials(why);
-                    self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), Duration::ZERO);
+                    self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), None);
                     self.record.refused(&self.house.journal, &user, mechanism.name(), &failure, Duration::ZERO);
                     self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
                     deadline += began.elapsed();
@@ -225,7 +225,7 @@ impl Talk<'_> {
                 Step::Event(LoginEvent::InClear { exposed }) => {
                     // Once is enough: a client that cannot do TLS tries again and again.
                     if !std::mem::replace(&mut told_in_clear, true) {
-                        self.house.metrics.refused(self.door.protocol.name, PRIVACY_REQUIRED, Duration::ZERO);
+                        self.house.metrics.refused(self.door.protocol.name, PRIVACY_REQUIRED, None);
                         self.record.in_clear(&self.house.journal, exposed);
                     }
                 }

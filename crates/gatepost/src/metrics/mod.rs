@@ -149,11 +149,13 @@ impl Metrics {
         }
     }
 
-    /// A login that was refused, with the journal's word for the reason.
-    pub fn refused(&self, protocol: &str, reason: &str, took: Duration) {
+    /// A login that was refused, with the journal's word for the reason; and how long the client waited, if it was looked at.
+    pub fn refused(&self, protocol: &str, reason: &str, took: Option<Duration>) {
         if let Some(spoken) = self.of(protocol) {
             spoken.refused.one(reason);
-            spoken.took_refused.record(took);
+            if let Some(took) = took {
+                spoken.took_refused.record(took);
+            }
         }
     }
 

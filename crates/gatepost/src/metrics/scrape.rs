@@ -84,6 +84,13 @@ fn sessions(house: &House, page: &mut Page) {
     }
     let mut family = page.family("gatepost_idle_sessions", G, "Sessions in which nothing has moved for a minute.");
     spoken.iter().zip(&live).for_each(|(one, live)| family.sample(&[("protocol", one.name)], live.idle));
+    let help = "Logins that are looked at (signing-in), or that wait for delay_until or the hold of a kick (held).";
+    let mut family = page.family("gatepost_logins_in_progress", G, help);
+    for (one, live) in spoken.iter().zip(&live) {
+        for (state, count) in [(State::SigningIn, live.signing_in), (State::Held, live.held)] {
+            family.sample(&[("protocol", one.name), ("state", state.word())], count);
+        }
+    }
 }
 
 /// What the sessions of a protocol are about that go on.
@@ -92,6 +99,8 @@ struct Going {
     to_backend: u64,
     to_client: u64,
     idle: usize,
+    signing_in: usize,
+    held: usize,
 }
 
 /// One walk over the roll; in the order of the protocols.
@@ -105,7 +114,12 @@ fn live(house: &House) -> Vec<Going> {
             going.to_backend += to_backend;
             going.to_client += to_client;
         }
-        going.idle += usize::from(entry.slot().idle() >= IDLE && entry.state() == State::Relayed);
+        match entry.state() {
+            State::Talking => {}
+            State::SigningIn => going.signing_in += 1,
+            State::Held => going.held += 1,
+            State::Relayed => going.idle += usize::from(entry.slot().idle() >= IDLE),
+        }
     }
     all
 }

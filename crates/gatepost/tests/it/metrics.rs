@@ -142,6 +142,7 @@ fn what_happens_is_counted() {
         ("gatepost_config_generation", 1.0),
         ("gatepost_config_last_reload_successful", 1.0),
         ("gatepost_stressed", 0.0),
+        ("gatepost_logins_in_progress{protocol=\"imap\",state=\"signing-in\"}", 0.0),
         (&format!("gatepost_listener_connections{{listener=\"{}\",protocol=\"imap\"}}", gate.imap()), 3.0),
         (&format!("gatepost_backend_state{{backend=\"{at}\",state=\"up\"}}"), 1.0),
         (&format!("gatepost_backend_sessions{{backend=\"{at}\"}}"), 3.0),
@@ -172,6 +173,9 @@ fn a_flood_of_names_adds_no_series() {
         client.greeting();
         client.send_line(format!("a LOGIN \"user-{n}\\\"{{}}\" wrong"));
         client.expect_line("a NO");
+        if n % 25 == 0 {
+            assert_eq!(Scrape::of(&gate).series(), before.series());
+        }
     }
     let after = Scrape::of(&gate);
     assert_eq!(before.series(), after.series());
