@@ -27,8 +27,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use wire::login::Goodbye;
 
@@ -134,6 +135,9 @@ struct OpenDoor {
     door: Arc<ArcSwap<Door>>,
     address: SocketAddr,
     closed: watch::Sender<bool>,
+    /// Kept for a successor; closed with the door.
+    sockets: Vec<Arc<TcpListener>>,
+    accepting: Vec<JoinHandle<()>>,
 }
 
 /// A running server.
@@ -220,15 +224,27 @@ impl Server {
             let words = format!("{} ({}) on {address}", door.protocol.name, tls_word(door.tls));
             let door = Arc::new(ArcSwap::from_pointee(door));
             let (closed, watching) = watch::channel(false);
+            let (mut open, mut tasks) = (Vec::with_capacity(sockets.len()), Vec::with_capacity(sockets.len()));
             // There can be more sockets than shards, if they were handed over.
             for ((shard, clock), socket) in self.shards.iter().cycle().zip(sockets) {
+                // On the shard's runtime, whose thread will be woken.
+                let runtime = shard.handle().enter();
+                let doorway = match Doorway::new(socket) {
+                    Ok(doorway) => doorway,
+                    Err(e) => {
+                        self.house.journal.say(Level::Error, "listen", &format_args!("{address}: {e}"));
+                        continue;
+                    }
+                };
+                drop(runtime);
+                open.push(doorway.socket());
                 let stats = Arc::clone(&self.house.accepted);
                 let accepting =
-                    accept(Arc::clone(&self.house), Arc::clone(&door), socket, watching.clone(), clock.clone(), stats);
-                shard.handle().spawn(accepting);
+                    accept(Arc::clone(&self.house), Arc::clone(&door), doorway, watching.clone(), clock.clone(), stats);
+                tasks.push(shard.handle().spawn(accepting));
             }
             self.house.journal.say(Level::Info, "listening", &words);
-            self.doors.insert(key, OpenDoor { door, address, closed });
+            self.doors.insert(key, OpenDoor { door, address, closed, sockets: open, accepting: tasks });
         }
         self.post_doors();
     }
@@ -333,22 +349,39 @@ impl Server {
         self.overload.tell(&self.house);
     }
 
+    /// What a successor needs to accept in our place: each listener's protocol, configured address and which of them, and its
+    /// sockets.
+    pub fn estate(&self) -> Vec<(&'static str, SocketAddr, usize, Vec<Arc<TcpListener>>)> {
+        self.doors.iter().map(|(key, open)| (key.0, key.1, key.2, open.sockets.clone())).collect()
+    }
+
+    /// Stops accepting, and nothing else. Who waits in a queue already is taken in; afterwards nobody comes any more.
+    pub async fn close_doors(&mut self) {
+        let doors: Vec<OpenDoor> = self.doors.drain().map(|(_, open)| open).collect();
+        for open in &doors {
+            let _ = open.closed.send(true);
+        }
+        for task in doors.into_iter().flat_map(|open| open.accepting) {
+            let _ = task.await;
+        }
+        self.post_doors();
+    }
+
+    /// Waits until nobody is left.
+    pub async fn empty(&self) {
+        while self.house.seats.taken() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Stops accepting, sends those away who have not signed in, and lets sessions go on until none is left, the time is
     /// over, or `hurry` says so; then they are told goodbye.
     pub async fn drain(mut self, patience: Duration, hurry: impl Future<Output = ()>) {
-        for (_, open) in self.doors.drain() {
-            let _ = open.closed.send(true);
-        }
+        self.close_doors().await;
         let _ = self.phase.send(Phase::Closing);
-        let house = Arc::clone(&self.house);
-        let empty = || async {
-            while house.seats.taken() > 0 {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
         let until = Instant::now() + patience;
         tokio::select! {
-            () = empty() => {}
+            () = self.empty() => {}
             () = tokio::time::sleep_until(until) => {}
             () = hurry => {}
         }
@@ -407,18 +440,11 @@ fn tell_near(house: &House, limit: Limit, who: &dyn std::fmt::Display, ceiling: 
 async fn accept(
     house: Arc<House>,
     door: Arc<ArcSwap<Door>>,
-    socket: std::net::TcpListener,
+    mut doorway: Doorway,
     mut closed: watch::Receiver<bool>,
     clock: Clock,
     stats: Arc<AcceptStats>,
 ) {
-    let mut doorway = match Doorway::new(socket) {
-        Ok(doorway) => doorway,
-        Err(e) => {
-            house.journal.say(Level::Error, "listen", &format_args!("{}: {e}", door.load().address));
-            return;
-        }
-    };
     let serve = |stream: TcpStream| {
         let Ok(peer) = stream.peer_addr() else { return };
         let (live, door) = (house.live.load(), door.load_full());

@@ -5,13 +5,14 @@
 //! once, which tells that client to go elsewhere instead of leaving it in the queue, and then accepting pauses.
 //! Connections that died in the queue are counted, not reported.
 //!
-//! Left to others: limits per address, dropping privileges, handing sockets to a successor.
+//! Left to others: limits per address, dropping privileges, who else has the sockets.
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -94,7 +95,7 @@ pub struct AcceptStats {
 /// The accepting end of one listening socket: the spare descriptor and the growing pause live here.
 #[derive(Debug)]
 pub struct Doorway {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     spare: Option<File>,
     pause: Duration,
 }
@@ -106,7 +107,12 @@ impl Doorway {
     /// What the kernel said when the socket was registered or the spare descriptor opened.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Doorway> {
         listener.set_nonblocking(true)?;
-        Ok(Doorway { listener: TcpListener::from_std(listener)?, spare: Some(spare()?), pause: FIRST_PAUSE })
+        Ok(Doorway { listener: Arc::new(TcpListener::from_std(listener)?), spare: Some(spare()?), pause: FIRST_PAUSE })
+    }
+
+    /// Its socket, to be handed to a successor. It is closed when this is dropped as well.
+    pub fn socket(&self) -> Arc<TcpListener> {
+        Arc::clone(&self.listener)
     }
 
     /// The address it listens on.

@@ -14,14 +14,15 @@ mod access;
 mod answer;
 mod explain;
 mod figures;
+mod listening;
 mod orders;
 mod serve;
 mod sessions;
 mod status;
 
 pub use access::{Token, read_token};
-pub use orders::{Order, Orders};
-pub use serve::{serve_tcp, serve_unix};
+pub use listening::{Listening, Sockets};
+pub use orders::{Order, Orders, Succeeded};
 pub use status::Rates;
 
 use crate::login::house::House;
@@ -66,6 +67,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/drain", post(status::drain))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/explain/login", post(explain::login))
+        .route("/v1/upgrade", post(orders::upgrade))
         .fallback(answer::nothing_there)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(desk)

@@ -18,16 +18,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 /// How many may be connected at a time, at each socket.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: u32 = 64;
 /// Time for the head of a request.
 const HEAD: Duration = Duration::from_secs(5);
 /// What a head may have.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// Serves the unix socket: whoever may connect may ask.
-pub async fn serve_unix(listener: UnixListener, desk: Desk) {
+pub async fn serve_unix(listener: UnixListener, desk: Desk, places: Arc<Semaphore>) {
     let app = routes(desk.clone()).merge(open(desk.clone()));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Some(place) = place(&places).await else { return };
         match listener.accept().await {
@@ -38,9 +37,8 @@ pub async fn serve_unix(listener: UnixListener, desk: Desk) {
 }
 
 /// Serves a TCP address: whoever has the token may ask.
-pub async fn serve_tcp(listener: TcpListener, desk: Desk) {
+pub async fn serve_tcp(listener: TcpListener, desk: Desk, places: Arc<Semaphore>) {
     let app = routes(desk.clone()).layer(from_fn_with_state(desk.clone(), with_token)).merge(open(desk.clone()));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Some(place) = place(&places).await else { return };
         match listener.accept().await {

@@ -17,6 +17,7 @@ mod sessions;
 mod show;
 mod status;
 mod table;
+mod upgrade;
 mod version;
 
 use crate::config::{Catalog, Loaded, Problems};
@@ -77,6 +78,8 @@ enum Verb {
     Explain(explain::Explain),
     /// Tell the running Gatepost to read its configuration anew, without touching a session
     Reload(reload::Reload),
+    /// Have the running Gatepost start the program that is now at its path, and hand its listening sockets over to it
+    Upgrade(upgrade::Upgrade),
     /// How it stands: backends, logins, lookups, limits, certificates
     Status(status::Status),
     /// Have balancers go elsewhere: /readyz says no; whoever comes is served
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Show(show)) => show.go(&cli.file.config),
         Some(Verb::Explain(explain)) => explain.go(&cli.file.config),
         Some(Verb::Reload(reload)) => reload.go(&cli.file.config),
+        Some(Verb::Upgrade(upgrade)) => upgrade.go(&cli.file.config),
         Some(Verb::Status(status)) => status.go(&cli.file.config),
         Some(Verb::Drain(drain)) => drain.go(&cli.file.config, true),
         Some(Verb::Undrain(drain)) => drain.go(&cli.file.config, false),

@@ -1,34 +1,30 @@
 //! `gatepost run`: serve in the foreground.
 //!
 //! SIGHUP and the admin API reload, SIGUSR1 opens the log file anew, SIGTERM and SIGINT drain (a second one ends at once).
+//! `gatepost upgrade` has it start its successor; see [`crate::life::succession`].
 
+mod outlive;
+mod supervise;
+
+use self::supervise::{Running, Signals};
 use super::{BAD_CONFIG, FAILED};
-use crate::admin::{self, Desk, Order};
+use crate::admin::{Desk, Listening, Sockets};
 use crate::config::meant::Meant;
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
 use crate::life::notify::Notify;
+use crate::life::succession::{Heir, Program};
 use crate::life::supervisor::Supervisor;
 use crate::login::house::Live;
 use crate::resolve::SystemDns;
 use crate::server::{self, Server};
 use clap::Args;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-
-/// How often certificates are looked at for changes.
-const CERTIFICATES: Duration = Duration::from_secs(5);
-
-/// What a stop may take beyond the drain: goodbyes, and what a supervisor should leave us besides.
-const LAST_WORDS: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub struct Run {
@@ -40,31 +36,40 @@ pub struct Run {
 impl Run {
     /// Serves until told to stop.
     pub fn go(&self, config: &Path) -> ExitCode {
-        let loaded = match super::load(config) {
-            Ok(loaded) => loaded,
-            Err(code) => return code,
-        };
-        for warning in &loaded.warnings {
-            eprintln!("{warning}");
-        }
-        match self.serve(config, loaded.meant) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Stop::Config(problems)) => {
-                for problem in problems {
-                    eprintln!("{problem}");
-                }
-                ExitCode::from(BAD_CONFIG)
-            }
-            Err(Stop::Failed(problem)) => {
+        let mut heir = match Heir::from_env() {
+            Ok(heir) => heir,
+            Err(problem) => {
                 eprintln!("gatepost: {problem}");
-                ExitCode::from(FAILED)
+                return ExitCode::from(FAILED);
             }
+        };
+        let outcome = match crate::config::load(config, &super::catalog()) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    eprintln!("{warning}");
+                }
+                self.serve(config, loaded.meant, &mut heir)
+            }
+            Err(problems) => Err(Stop::Config(problems.to_string().lines().map(str::to_owned).collect())),
+        };
+        let (code, problems) = match outcome {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(Stop::Config(problems)) => (BAD_CONFIG, problems),
+            Err(Stop::Failed(problem)) => (FAILED, vec![format!("gatepost: {problem}")]),
+        };
+        for problem in &problems {
+            eprintln!("{problem}");
         }
+        if let Some(heir) = heir {
+            heir.failed(code, &problems);
+        }
+        ExitCode::from(code)
     }
 
-    fn serve(&self, config: &Path, meant: Meant) -> Result<(), Stop> {
+    fn serve(&self, config: &Path, meant: Meant, heir: &mut Option<Heir>) -> Result<(), Stop> {
+        let program = Program::own().map_err(|e| e.to_string());
         // Before the first other thread: rights are a thread's own, and threads inherit them.
-        let mut early = Early::bind(&meant)?;
+        let mut early = Early::bind(&meant, heir.as_mut())?;
         become_user(meant.server.user.as_deref(), &mut early.remarks)?;
         no_core_dumps();
         // Gives memory back while nothing happens. Without it that waits for the next session.
@@ -87,17 +92,20 @@ impl Run {
             if let Some(file) = &self.ports_file {
                 write_ports(file, &server).map_err(|e| Stop::Failed(format!("{}: {e}", file.display())))?;
             }
+            let signals = Signals::heard()?;
             let (orders, given) = mpsc::channel(8);
             let desk = Desk::new(Arc::clone(server.house()), orders);
-            if let Some(listener) = early.control {
-                tokio::spawn(admin::serve_unix(UnixListener::from_std(listener)?, desk.clone()));
-            }
-            for (address, listener) in early.admin {
-                journal.say(Level::Info, "listening", &format_args!("admin API on {address}"));
-                tokio::spawn(admin::serve_tcp(TcpListener::from_std(listener)?, desk.clone()));
-            }
             let supervisor = Supervisor::new(early.notify, journal.clone(), server.clocks());
-            supervise(config, server, given, desk, supervisor, journal, patience).await
+            if let Some(heir) = heir.take() {
+                heir.serving();
+            }
+            for (_, listener) in &early.admin.addresses {
+                journal.say(Level::Info, "listening", &format_args!("admin API on {}", listener.local_addr()?));
+            }
+            let listening = Listening::start(early.admin, &desk)?;
+            let running =
+                Running { config, server, orders: given, desk, listening, supervisor, signals, journal, program, patience };
+            running.supervise().await
         })
     }
 }
@@ -116,52 +124,60 @@ impl From<io::Error> for Stop {
 /// What is opened with the rights of the start.
 struct Early {
     bound: Vec<server::Bound>,
-    control: Option<std::os::unix::net::UnixListener>,
-    admin: Vec<(SocketAddr, std::net::TcpListener)>,
+    admin: Sockets,
     notify: Notify,
     remarks: Vec<String>,
 }
 
 impl Early {
-    fn bind(meant: &Meant) -> Result<Early, Stop> {
+    /// Opens it; what a predecessor hands over is open already.
+    fn bind(meant: &Meant, mut heir: Option<&mut Heir>) -> Result<Early, Stop> {
         let mut remarks = Vec::new();
-        let control = match control_socket(meant) {
-            Ok(listener) => Some(listener),
+        let control = &meant.server.control;
+        let handed = heir.as_mut().and_then(|heir| heir.take_control(control));
+        let control = match handed.map_or_else(|| control_socket(meant, control), Ok) {
+            Ok(listener) => Some((control.clone(), listener)),
             // Two processes share a port without an error (SO_REUSEPORT), and every other login would go to the wrong one.
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                let path = meant.server.control.display();
                 return Err(Stop::Failed(format!(
-                    "server.control {path}: {e}; stop it, or give this one another server.control"
+                    "server.control {}: {e}; stop it, or give this one another server.control",
+                    control.display()
                 )));
             }
             Err(e) => {
-                let path = meant.server.control.display();
-                remarks.push(format!("server.control {path}: {e}; nobody can ask this Gatepost anything; SIGHUP reloads it"));
+                remarks.push(format!(
+                    "server.control {}: {e}; nobody can ask this Gatepost anything; SIGHUP reloads it",
+                    control.display()
+                ));
                 None
             }
         };
-        let mut handed = HandedSockets::from_systemd().map_err(Stop::Failed)?;
+        let mut handed = match &mut heir {
+            Some(heir) => heir.take_sockets(),
+            None => HandedSockets::from_systemd().map_err(Stop::Failed)?,
+        };
         let bound = server::bind(meant, &mut handed, &mut |text| remarks.push(text)).map_err(Stop::Failed)?;
-        handed.all_taken().map_err(Stop::Failed)?;
+        // Of a predecessor's sockets some may be for listeners that the configuration has no longer.
+        if heir.is_none() {
+            handed.all_taken().map_err(Stop::Failed)?;
+        }
+        let mut addresses = Vec::new();
+        for address in &meant.admin.address {
+            let handed = heir.as_mut().and_then(|heir| heir.take_admin(*address));
+            let listener = handed.map_or_else(|| std::net::TcpListener::bind(address), Ok);
+            addresses.push((*address, listener.map_err(|e| Stop::Failed(format!("admin.address {address}: {e}")))?));
+        }
         let notify = Notify::from_env().unwrap_or_else(|e| {
             remarks.push(format!("{e}; the service manager hears nothing from us"));
             Notify::default()
         });
-        let mut admin = Vec::new();
-        for address in &meant.admin.address {
-            let failed = |e: io::Error| Stop::Failed(format!("admin.address {address}: {e}"));
-            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-            listener.set_nonblocking(true).map_err(failed)?;
-            admin.push((listener.local_addr().map_err(failed)?, listener));
-        }
-        Ok(Early { bound, control, admin, notify, remarks })
+        Ok(Early { bound, admin: Sockets { control, addresses }, notify, remarks })
     }
 }
 
 /// Listens on the control socket; one left behind by a process that is gone makes room. Its group may ask as well.
-fn control_socket(meant: &Meant) -> io::Result<std::os::unix::net::UnixListener> {
+fn control_socket(meant: &Meant, path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::net::{UnixListener, UnixStream};
-    let path = &meant.server.control;
     let group = group_of_control(meant)?;
     if let Ok(there) = std::fs::symlink_metadata(path) {
         if !there.file_type().is_socket() {
@@ -280,113 +296,4 @@ fn write_ports(file: &Path, server: &Server) -> io::Result<()> {
     fresh.push(".new");
     std::fs::write(&fresh, text)?;
     std::fs::rename(&fresh, file)
-}
-
-/// Waits for signals and orders.
-async fn supervise(
-    config: &Path,
-    mut server: Server,
-    mut given: mpsc::Receiver<Order>,
-    // Kept, so that there is always somebody who may give orders.
-    _desk: Desk,
-    mut supervisor: Supervisor,
-    journal: Journal,
-    mut patience: Duration,
-) -> Result<(), Stop> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut rotated = signal(SignalKind::user_defined1())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut certificates = tokio::time::interval(CERTIFICATES);
-    journal.say(Level::Info, "ready", &format_args!("gatepost {}", env!("CARGO_PKG_VERSION")));
-    supervisor.ready(&serving(&server));
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {
-                // What came of it stands in the journal.
-                let _ = reload(config, &mut server, &mut supervisor, &journal, &mut patience);
-            }
-            _ = rotated.recv() => journal.rotate(),
-            Some(order) = given.recv() => match order {
-                Order::Reload(answer) => drop(answer.send(reload(config, &mut server, &mut supervisor, &journal, &mut patience))),
-            },
-            _ = certificates.tick() => {
-                server.reread_certificates();
-                server.tell_overload();
-                supervisor.status(&serving(&server));
-            }
-            () = supervisor.watch() => {}
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        }
-    }
-    let status = format!("{} sessions may go on for {} s", server.sessions(), patience.as_secs());
-    journal.say(Level::Info, "stopping", &status);
-    supervisor.stopping(patience + LAST_WORDS, &format!("Stopping: {status}."));
-    let hurry = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    server.drain(patience, hurry).await;
-    Ok(())
-}
-
-/// What the service manager shows of us.
-fn serving(server: &Server) -> String {
-    format!("Serving {} sessions on {} listeners.", server.sessions(), server.listening().len())
-}
-
-/// Reads the configuration anew, and tells the supervisor when that is over.
-fn reload(
-    config: &Path,
-    server: &mut Server,
-    supervisor: &mut Supervisor,
-    journal: &Journal,
-    patience: &mut Duration,
-) -> Result<Vec<String>, Vec<String>> {
-    supervisor.reloading();
-    let outcome = put_into_force(config, server, journal, patience);
-    server.count_reload(outcome.is_ok());
-    match &outcome {
-        Ok(_) => supervisor.ready(&serving(server)),
-        // Also the end of the reload: there is no word for one that failed.
-        Err(problems) => supervisor.ready_after_trouble(&format!(
-            "Reload refused, the old configuration stays in force: {}",
-            problems.first().map_or("see the journal", String::as_str)
-        )),
-    }
-    outcome
-}
-
-fn put_into_force(
-    config: &Path,
-    server: &mut Server,
-    journal: &Journal,
-    patience: &mut Duration,
-) -> Result<Vec<String>, Vec<String>> {
-    let problems = match crate::config::load(config, &super::catalog()) {
-        Ok(loaded) => {
-            let drain = loaded.meant.limits.drain;
-            match server.reload(loaded.meant) {
-                Ok(mut remarks) => {
-                    remarks.extend(loaded.warnings.iter().map(ToString::to_string));
-                    *patience = drain;
-                    journal.say(Level::Info, "reloaded", &"the new configuration is in force");
-                    for remark in &remarks {
-                        journal.say(Level::Warning, "reload", remark);
-                    }
-                    return Ok(remarks);
-                }
-                Err(problems) => problems,
-            }
-        }
-        Err(problems) => problems.to_string().lines().map(str::to_owned).collect(),
-    };
-    for problem in &problems {
-        journal.say(Level::Error, "reload-refused", problem);
-    }
-    journal.say(Level::Error, "reload-refused", &"the old configuration stays in force");
-    Err(problems)
 }

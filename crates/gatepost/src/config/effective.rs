@@ -226,6 +226,7 @@ impl Out {
         self.duration("lookup_timeout", limits.lookup_timeout, default.lookup_timeout);
         self.number("lookups", limits.lookups, default.lookups);
         self.duration("drain", limits.drain, default.drain);
+        self.duration("upgrade_drain", limits.upgrade_drain, default.upgrade_drain);
     }
 
     fn log(&mut self, meant: &Meant) {

@@ -366,6 +366,8 @@ pub struct Limits {
     pub lookups: usize,
     /// `drain` (30 s): how long sessions may go on after the order to stop.
     pub drain: Duration,
+    /// `upgrade_drain` (1 d): how long sessions may go on in the old process after an upgrade.
+    pub upgrade_drain: Duration,
 }
 
 impl Limits {

@@ -6,4 +6,5 @@
 pub mod handed;
 pub mod notify;
 pub mod pulse;
+pub mod succession;
 pub mod supervisor;

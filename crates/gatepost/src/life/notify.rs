@@ -84,6 +84,14 @@ impl Notify {
         self.say(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\nSTATUS={}\n", within.as_micros(), one_line(status)))
     }
 
+    /// The service is this process from here on, and it is ready.
+    ///
+    /// # Errors
+    /// See [`Notify::ready`].
+    pub fn main_process(&self, pid: u32, status: &str) -> io::Result<()> {
+        self.say(&format!("MAINPID={pid}\nREADY=1\nSTATUS={}\n", one_line(status)))
+    }
+
     /// We are alive.
     ///
     /// # Errors

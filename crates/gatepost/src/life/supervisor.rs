@@ -11,6 +11,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// Our side of the talk with systemd. Without it everything here does nothing.
 pub struct Supervisor {
     notify: Notify,
+    /// The way to the service manager while a successor has it.
+    silent: Notify,
     journal: Journal,
     watchdog: Option<(Interval, Pulse)>,
     /// The last status: it is not said twice.
@@ -29,7 +31,16 @@ impl Supervisor {
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             (beat, Pulse::new(clocks, every))
         });
-        Supervisor { notify, journal, watchdog, status: String::new(), trouble: false, stuck: false, deaf: false }
+        Supervisor {
+            notify,
+            silent: Notify::default(),
+            journal,
+            watchdog,
+            status: String::new(),
+            trouble: false,
+            stuck: false,
+            deaf: false,
+        }
     }
 
     /// Everything is up.
@@ -65,6 +76,21 @@ impl Supervisor {
     /// The end begins, and may take this long.
     pub fn stopping(&mut self, within: Duration, status: &str) {
         let sent = self.notify.stopping(within, status);
+        self.heard(sent);
+    }
+
+    /// Another process is in charge now, and speaks for the service; from here on we are silent.
+    pub fn succeeded_by(&mut self, successor: u32, status: &str) {
+        let sent = self.notify.main_process(successor, status);
+        self.heard(sent);
+        self.silent = std::mem::take(&mut self.notify);
+        self.watchdog = None;
+    }
+
+    /// That process is gone: the service is ours again, so that our end is its end.
+    pub fn take_back(&mut self, status: &str) {
+        self.notify = std::mem::take(&mut self.silent);
+        let sent = self.notify.main_process(std::process::id(), status);
         self.heard(sent);
     }
 

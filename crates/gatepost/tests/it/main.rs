@@ -39,3 +39,4 @@ mod sources;
 mod status;
 mod stream;
 mod supervised;
+mod upgrade;

@@ -53,6 +53,7 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Limits {
         ),
         lookups: section.read_or(r, "lookups", kinds::number(1..=65536), default.lookups),
         drain: section.read_or(r, "drain", seconds(0, 86_400), default.drain),
+        upgrade_drain: section.read_or(r, "upgrade_drain", seconds(0, 30 * 86_400), default.upgrade_drain),
     }
 }
 
@@ -85,6 +86,7 @@ pub(crate) fn default_limits() -> Limits {
         lookup_timeout: Duration::from_secs(5),
         lookups: 256,
         drain: Duration::from_secs(30),
+        upgrade_drain: Duration::from_secs(86_400),
     }
 }
 

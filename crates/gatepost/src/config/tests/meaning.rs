@@ -100,6 +100,7 @@ guesses = 10
 lookup_timeout = "3s"
 lookups = 12
 drain = "1h"
+upgrade_drain = "7d"
 [log]
 format = "json"
 level = "debug"
@@ -248,6 +249,7 @@ fn every_key_has_its_meaning() {
         lookup_timeout: Duration::from_secs(3),
         lookups: 12,
         drain: Duration::from_secs(3600),
+        upgrade_drain: Duration::from_secs(7 * 86_400),
     };
     assert_eq!(limits, expected);
     assert_eq!((log.format, log.level, log.target), (LogFormat::Json, LogLevel::Debug, LogTarget::File(file("tls/log"))));
