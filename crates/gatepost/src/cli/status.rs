@@ -106,7 +106,10 @@ fn text(status: &Value) -> String {
     let sessions = status.get("sessions").and_then(Value::as_object);
     let by_protocol: Vec<String> = sessions.into_iter().flatten().map(|(name, count)| format!("{count} {name}")).collect();
     text.push_str(&format!("{} connections, sessions: {}\n", number(status, "connections"), by_protocol.join(", ")));
-    let mut section = |title: &str, table: Table| text.push_str(&format!("\n{title}\n{}", table.columns()));
+    let mut section = |title: &str, table: Table| {
+        let rows = if table.is_empty() { "none\n".to_owned() } else { table.columns() };
+        text.push_str(&format!("\n{title}\n{rows}"));
+    };
 
     let mut table = Table::new(["protocol", "tls", "address", "connections"]);
     for one in list_of(status, "listeners") {

@@ -20,6 +20,11 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// There are only titles.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// In columns: two blanks between them, numbers as they are, nothing cut.
     pub fn columns(&self) -> String {
         let mut widths: Vec<usize> = self.titles.iter().map(|title| width(title)).collect();
