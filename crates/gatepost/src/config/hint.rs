@@ -66,6 +66,8 @@ const FOREIGN: &[(&str, &str)] = &[
     ("imap_capability", "`capability` in [protocol.imap]"),
     ("inet_listener", "[[listen]]"),
     ("log_path", "`file` in [log]"),
+    ("login_log_format", "`format` in [log]"),
+    ("syslog_facility", "`facility` in [log]"),
     ("login_greeting", "`greeting` in [protocol.imap] and in [protocol.pop3]"),
     ("login_proxy_max_disconnect_delay", "`disconnect_spread` in [backend]"),
     ("login_proxy_timeout", "`proxy_timeout` in [backend]"),

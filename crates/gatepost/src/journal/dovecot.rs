@@ -9,7 +9,7 @@
 //! Lines that begin with `Disconnected` or `Aborted login` have no free text before their fields: patterns in use
 //! backtrack there.
 
-use super::text::{cut, unprintable};
+use super::text::{Name, cut, unprintable};
 use super::{Level, VALUE_MAX, Word};
 use crate::config::meant::DovecotVersion as Version;
 use std::fmt::Write as _;
@@ -20,6 +20,8 @@ const NAME_MAX: usize = 256;
 /// The longest value once escaped: only hostile ones come near it. A line has up to six, and receivers take 8 KiB.
 const SPELLED_MAX: usize = 1024;
 
+/// Words of other events have room up to here.
+const WORDS_MAX: usize = 4096;
 /// How a relay spells that an end came without TLS's close_notify.
 const TRUNCATED: &str = "closed without TLS close_notify";
 
@@ -245,13 +247,15 @@ impl Said<'_> {
 
     fn other(&self, event: &str, line: &mut String) {
         let _ = write!(line, "{event}: {}", self.free("text"));
-        if self.word("protocol").is_some() {
-            return self.fields(line, Reason::Untold);
-        }
+        let session = self.word("protocol").is_some();
         for (name, word) in self.0 {
-            if let Word::Number(number) = word {
-                let _ = write!(line, " ({name} {number})");
+            let is_field = *name == "text" || session && ["protocol", "user", "client", "session"].contains(name);
+            if !is_field && !matches!(word, Word::Dovecot(_)) && line.len() < WORDS_MAX {
+                let _ = write!(line, " ({} {})", Name(name), self.free(name));
             }
+        }
+        if session {
+            self.fields(line, Reason::Untold);
         }
     }
 

@@ -122,6 +122,14 @@ fn values_are_cut_and_plain_ones_stay_plain() {
 }
 
 #[test]
+fn dovecots_form_has_room_for_the_words_of_any_event() {
+    let (by, many) = (&"mallory <rip=1>", Word::Number(3));
+    let words = [("by", Word::Text(by)), ("sessions", many), ("text", Word::Text(&"user=x"))];
+    let line = dovecot::message(DovecotVersion::V2_3, Some("Info"), "kick", &words);
+    assert_eq!(line, "gatepost: Info: kick: user\\u{3d}x (by mallory \\u{3c}rip\\u{3d}1\\u{3e}) (sessions 3)");
+}
+
+#[test]
 fn a_line_has_an_end_and_keeps_its_session() {
     let long = "\0".repeat(1024);
     for line in lines_of(&long) {

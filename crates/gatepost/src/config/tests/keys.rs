@@ -87,6 +87,7 @@ fn words_of_other_programs() {
         ("login_source_ips", "`source_ips` in [backend]"),
         ("login_proxy_max_disconnect_delay", "`disconnect_spread` in [backend]"),
         ("haproxy_trusted_networks", "`proxy_protocol` in [trust]"),
+        ("syslog_facility", "`facility` in [log]"),
         ("pop3_capabilities", "`capability` in [protocol.pop3]"),
         ("local", "`local` belongs in [backend]"),
         ("map_library", "`driver` in [[users]]"),
