@@ -111,6 +111,23 @@ const PEERS: &[Peer] = &[
         version: "",
         root: "",
     },
+    Peer {
+        name: "journald",
+        program: "journalctl",
+        files: &["/lib/systemd/systemd-journald", "/etc/machine-id"],
+        package: "systemd",
+        version: "",
+        root: "runs with mounts of its own",
+    },
+    // For fail2ban, to read systemd's journal.
+    Peer {
+        name: "python3-systemd",
+        program: "python3",
+        files: &["/usr/lib/python3/dist-packages/systemd/journal.py"],
+        package: "python3-systemd",
+        version: "",
+        root: "",
+    },
     Peer { name: "mpop", program: "mpop", files: &[], package: "mpop", version: "", root: "" },
     Peer { name: "mbsync", program: "mbsync", files: &[], package: "isync", version: "", root: "" },
     Peer { name: "curl", program: "curl", files: &[], package: "curl", version: "", root: "" },

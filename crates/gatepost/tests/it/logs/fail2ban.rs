@@ -9,7 +9,7 @@ use testkit::peer::{AnyClient, Client, Conn};
 use testkit::{Dir, Protocol, real};
 
 /// Our filter.
-fn ours() -> PathBuf {
+pub fn ours() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/fail2ban/filter.d/gatepost.conf")
 }
 
@@ -35,10 +35,10 @@ fn stock(format: &str, dir: &Dir) -> Option<PathBuf> {
     }
 }
 
-/// How many hits each address has.
+/// How many hits each address has. `options` are those of fail2ban-regex.
 #[track_caller]
-fn hits(filter: &Path, log: &Path) -> BTreeMap<IpAddr, usize> {
-    let out = Command::new("fail2ban-regex").args(["-o", "ip"]).arg(log).arg(filter).output().unwrap();
+pub fn hits(options: &[&str], filter: &Path, log: &Path) -> BTreeMap<IpAddr, usize> {
+    let out = Command::new("fail2ban-regex").args(["-o", "ip"]).args(options).arg(log).arg(filter).output().unwrap();
     let (said, also) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(!also.contains("ERROR") && !also.contains("Traceback"), "{said}{also}");
     let mut hits = BTreeMap::new();
@@ -51,8 +51,8 @@ fn hits(filter: &Path, log: &Path) -> BTreeMap<IpAddr, usize> {
 
 /// Each of the filters that there are for a format.
 #[track_caller]
-fn judged(format: &str, dir: &Dir, log: &Path) -> Vec<BTreeMap<IpAddr, usize>> {
-    [Some(ours()), stock(format, dir)].iter().flatten().map(|filter| hits(filter, log)).collect()
+pub fn judged(format: &str, dir: &Dir, log: &Path) -> Vec<BTreeMap<IpAddr, usize>> {
+    [Some(ours()), stock(format, dir)].iter().flatten().map(|filter| hits(&[], filter, log)).collect()
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -61,7 +61,7 @@ fn ip(last: u8) -> IpAddr {
 
 /// One login from an address, and whether it went well.
 #[track_caller]
-fn login(house: &House, protocol: Protocol, from: u8, user: &str, password: &str) -> bool {
+pub fn login(house: &House, protocol: Protocol, from: u8, user: &str, password: &str) -> bool {
     let mut client = AnyClient::connect_from(protocol, ip(from), house.gate.at(protocol));
     client.greeting();
     let ok = client.login(user, password).ok;
@@ -70,7 +70,7 @@ fn login(house: &House, protocol: Protocol, from: u8, user: &str, password: &str
 }
 
 /// Logs in and fails in all the ways there are. Returns what must be counted.
-fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
+pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
     use Protocol::{Imap, Pop3};
     // Three on one connection, which is closed with the third.
     for protocol in Protocol::ALL {
@@ -101,6 +101,14 @@ fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
         assert!(!client.authenticate_plain(authzid, user, password).ok);
         client.logout();
     }
+    // Of whom a trusted peer tells: the address is that client's.
+    let theirs: IpAddr = "2001:db8::9".parse().unwrap();
+    for protocol in Protocol::ALL {
+        let mut client = house.gate.any_client(protocol);
+        assert!(client.introduce((theirs, 4711).into(), "told-by-a-proxy", 4).ok);
+        assert!(!client.login("alice", "wrong").ok);
+        client.logout();
+    }
     // Trouble, and what is nobody's guess.
     for user in ["later", "dead", "odd", "gone"] {
         assert!(!login(house, Imap, 21, user, "right"), "{user}");
@@ -118,7 +126,7 @@ fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
     let mut garbage = Client::connect_from(ip(23), house.gate.imaps());
     garbage.send("no TLS at all\r\n");
     garbage.read_to_end();
-    BTreeMap::from([(ip(11), 6), (ip(12), 2), (ip(13), 2), (ip(14), 2), (ip(15), 1), (ip(16), 2)])
+    BTreeMap::from([(ip(11), 6), (ip(12), 2), (ip(13), 2), (ip(14), 2), (ip(15), 1), (ip(16), 2), (theirs, 2)])
 }
 
 #[test]
@@ -132,6 +140,32 @@ fn each_refused_login_is_a_hit_and_nothing_else_is() {
             assert_eq!(found, expected, "{format}\n{}", lines.join("\n"));
         }
     }
+}
+
+#[test]
+fn fail2ban_takes_our_jail() {
+    let Some(_) = real::require("fail2ban") else { return };
+    let dir = Dir::new();
+    let copied = Command::new("cp").args(["-r", "/etc/fail2ban/."]).arg(dir.path()).status().unwrap();
+    assert!(copied.success());
+    // Debian's own jail wants the log of a daemon that need not be here.
+    let _ = std::fs::remove_file(dir.join("jail.d/defaults-debian.conf"));
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/fail2ban");
+    for file in ["filter.d/gatepost.conf", "jail.d/gatepost.conf"] {
+        std::fs::copy(shipped.join(file), dir.join(file)).unwrap();
+    }
+    let client = |option: &str| {
+        let out = Command::new("fail2ban-client").arg("-c").arg(dir.path()).arg(option).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{said}");
+        said
+    };
+    assert!(client("-t").contains("OK"));
+    let said = client("-d");
+    assert!(
+        said.contains("'start', 'gatepost'") && said.contains("addjournalmatch', '_SYSTEMD_UNIT=gatepost.service'"),
+        "{said}"
+    );
 }
 
 #[test]

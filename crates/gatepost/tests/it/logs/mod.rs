@@ -1,5 +1,6 @@
 //! The journal as others read it: in Dovecot's words, in a file, from syslog and systemd's journal; and fail2ban's count.
 
+mod daemons;
 mod dovecot;
 mod fail2ban;
 
@@ -19,8 +20,8 @@ const FORMATS: [&str; 4] = ["text", "json", "dovecot-2.3", "dovecot-2.4"];
 /// - `gone` may not come in at present.
 struct House {
     gate: Gate,
-    /// Backends, until the end.
-    _backends: Vec<FakeBackend>,
+    /// Backends, until the end; and the port where nobody is to listen.
+    _backends: (Vec<FakeBackend>, testkit::ports::Port),
     /// Where the log is, and stays when the program is gone.
     dir: Dir,
 }
@@ -60,6 +61,7 @@ impl House {
         let config = Dir::new();
         config.write("users", rows.concat());
         let want = Want {
+            trust: "networks = [\"127.0.0.1\"]",
             users: "[[users]]\nname = \"all\"\ndriver = \"passwd-file\"\npath = \"users\"\n",
             limits: &format!("failed_login_pause = \"0s\"\nguesses = 100000\nuser_connections = 5000\n{limits}"),
             more: &format!("{}\n{POP3_TOO}", log.replace("DIR", &dir.path().display().to_string())),
@@ -67,7 +69,7 @@ impl House {
         };
         let text = crate::gate::config(&want).replace("failed_login_pause = \"10ms\"\n", "");
         let gate = Gate::start_with(config, &text);
-        House { gate, _backends: backends, dir }
+        House { gate, _backends: (backends, nobody), dir }
     }
 
     /// With a file in a format.
