@@ -281,6 +281,8 @@ impl Talk<'_> {
     /// From here on another address is the client's: the place before login is counted there. False: it has too many.
     pub(super) fn knock_for_client(&mut self) -> bool {
         let limit = self.who.knocks(self.live);
+        // Its old place first: a peer that names the same client twice needs one, not two.
+        self.knock = None;
         self.knock = self.house.guard.knock(self.who.origin.client.0.ip(), limit);
         if let Some((near, limit)) = self.knock.as_ref().and_then(|knock| knock.near).zip(limit) {
             tell_knocks(self.house, near, limit);

@@ -14,7 +14,7 @@ use testkit::wait::{PATIENCE, poll};
 use testkit::{Dir, Protocol, real};
 
 /// One answer of `/metrics`.
-struct Scrape(String);
+pub struct Scrape(String);
 
 impl Scrape {
     #[track_caller]
@@ -26,7 +26,7 @@ impl Scrape {
 
     /// Waits until this series has this value.
     #[track_caller]
-    fn until(gate: &Gate, series: &str, value: f64) -> Scrape {
+    pub fn until(gate: &Gate, series: &str, value: f64) -> Scrape {
         let found = poll(PATIENCE, || Some(Scrape::of(gate)).filter(|scrape| scrape.find(series) == Some(value)));
         found.unwrap_or_else(|| panic!("{series} {value} never came:\n{}", Scrape::of(gate).0))
     }
@@ -265,7 +265,7 @@ fn who_may_ask_what() {
     gate.gatepost.wait_for(" stopping ");
     let (status, text) =
         poll(PATIENCE, || Some(on_socket(&gate, "GET /readyz HTTP/1.1")).filter(|(status, _)| *status != 200)).unwrap();
-    assert_eq!((status, text.as_str()), (503, "draining\n"));
+    assert_eq!((status, text.as_str()), (503, "stopping\n"));
     assert_eq!(on_socket(&gate, "GET /livez HTTP/1.1").0, 200);
     assert!(client.command("NOOP").is_ok());
 }
