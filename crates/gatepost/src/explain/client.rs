@@ -30,6 +30,8 @@ pub(super) enum Said {
     Event(LoginEvent),
     /// The front ended the conversation: the rule and the detail for the journal, and its last words.
     Fault(&'static str, String, BytesMut),
+    /// The front takes what was said for no login at all, and answers this.
+    Bad(BytesMut),
     /// A client cannot say this, or the two did not understand each other.
     Stuck(String),
 }
@@ -91,9 +93,10 @@ impl Conversation {
     /// Goes on until the front reports something.
     pub(super) fn go_on(&mut self, front: &mut dyn Front) -> Said {
         for _ in 0..TURNS_MAX {
+            let heard = self.to_client.clone();
             match self.dance.step(&mut self.to_client, &mut self.to_front) {
                 Ok(Step::NeedInput) => {}
-                Ok(Step::Event(_)) => return Said::Stuck("the front answered a login that it has not reported".to_owned()),
+                Ok(Step::Event(_)) => return Said::Bad(heard),
                 Err(stumble) => return Said::Stuck(stumble.detail),
             }
             match front.step(&mut self.to_front, &mut self.to_client) {

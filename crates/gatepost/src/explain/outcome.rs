@@ -106,6 +106,18 @@ impl Outcome {
         }
     }
 
+    /// The front takes it for no login, and so nobody hears of one.
+    pub(super) fn bad_command(client_hears: &[u8]) -> Outcome {
+        Outcome {
+            verdict: Verdict::Refused,
+            text: "would be refused, reason bad-command: no login of this protocol has such a name or password".to_owned(),
+            reason: Some("bad-command".to_owned()),
+            side: Some("client"),
+            client_hears: lines(client_hears),
+            ..Outcome::default()
+        }
+    }
+
     /// A password, or a login, in clear where that may not be.
     pub(super) fn in_clear(client_hears: &[u8]) -> Outcome {
         Outcome {

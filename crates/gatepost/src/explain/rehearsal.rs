@@ -202,7 +202,8 @@ impl<'a> Rehearsal<'a> {
                     ListenProxy::Off => "this listener takes none (listen.proxy_protocol)".to_owned(),
                     _ => format!("{peer} is not in trust.proxy_protocol"),
                 };
-                closed("proxy-header", format!("a PROXY header is no header here: {why}"))
+                let reason = if door.tls == ListenTls::Implicit { "tls" } else { "proxy-header" };
+                closed(reason, format!("a PROXY header is no header here: {why}"))
             }
             (HeaderDue::Yes(proof), Some(_)) => {
                 let behind = via.unwrap_or(*from);
@@ -278,6 +279,7 @@ impl<'a> Rehearsal<'a> {
                 }
                 Said::Event(_) => return Err(Unanswerable("the front expects something else than a login".to_owned())),
                 Said::Fault(rule, detail, words) => return Ok(Err(Box::new(Outcome::closed(rule, detail, &words)))),
+                Said::Bad(heard) => return Ok(Err(Box::new(Outcome::bad_command(&heard)))),
                 Said::Stuck(why) => {
                     return Err(Unanswerable(format!(
                         "a client of {} cannot sign in so ({:?}): {why}",

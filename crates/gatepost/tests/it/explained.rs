@@ -72,6 +72,34 @@ impl Told {
         steps.filter(move |step| step["step"] == kind).map(|step| &step["data"])
     }
 
+    /// The login came about, and the journal says this of it.
+    #[track_caller]
+    pub fn check_in(&self, line: &str) {
+        assert_eq!(self.verdict(), "signs-in", "{self:?}");
+        let word = |name: &str| word(line, name);
+        // An address at which nobody answers is passed over then.
+        let addresses = self.steps("backend").map(|step| step["address"].as_str().unwrap()).collect::<Vec<_>>();
+        let backend = word("backend").unwrap();
+        assert!(addresses.contains(&&*backend), "{backend} is not in {addresses:?}");
+        if addresses.len() == 1 {
+            assert_eq!(self.outcome("backend"), Some(backend));
+        }
+        for name in ["host", "master", "mechanism", "database", "identity"] {
+            assert_eq!(self.outcome(name), word(name), "{name}");
+        }
+        assert_eq!(self.outcome("destuser"), word("destuser").or(word("user")));
+        assert_eq!(self.outcome("user"), word("user"));
+        assert_eq!(self.outcome("tls").as_deref() == Some("none"), word("backend_tls").as_deref() == Some("none"), "{self:?}");
+    }
+
+    /// It was refused: the journal says this, and the client heard that.
+    #[track_caller]
+    pub fn check_refused(&self, line: &str, answer: &str) {
+        assert_eq!((self.verdict(), self.outcome("reason")), ("refused", word(line, "reason")), "{self:?}");
+        assert_eq!(self.outcome("side"), word(line, "side"));
+        assert_eq!(self.hears().last().map(|heard| without_tag(heard)), Some(without_tag(answer)));
+    }
+
     /// All of it.
     pub fn text(&self) -> String {
         self.value.to_string()
@@ -89,5 +117,20 @@ pub fn without_tag(line: &str) -> &str {
     match line.split_once(' ') {
         Some((tag, rest)) if tag.len() == 1 && tag.bytes().all(|b| b.is_ascii_alphabetic()) => rest,
         _ => line,
+    }
+}
+
+/// A word of a journal's line.
+pub fn word(line: &str, name: &str) -> Option<String> {
+    let rest = line.split_once(&format!(" {name}="))?.1;
+    let Some(quoted) = rest.strip_prefix('"') else { return Some(rest.split(' ').next().unwrap().to_owned()) };
+    let mut value = String::new();
+    let mut letters = quoted.chars();
+    loop {
+        match letters.next().unwrap() {
+            '"' => return Some(value),
+            '\\' => value.push(letters.next().unwrap()),
+            c => value.push(c),
+        }
     }
 }

@@ -35,6 +35,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod reloads;
 mod seeds;
+mod situations;
 mod sources;
 mod status;
 mod stream;

@@ -3,7 +3,7 @@
 use super::case::{Case, End, Heard, PASSWORD};
 use super::spelling::Way;
 use super::{Run, gates};
-use crate::explained::{Asked, Told, without_tag};
+use crate::explained::{Asked, Told, word};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -71,42 +71,19 @@ pub fn check(run: &Run<'_>, told: &Told, answer: &str, line: &str) {
     {
         assert!(told.steps("hold").next().is_some_and(|step| step["seconds"].as_f64() > Some(0.0)), "{told:?}");
     }
-    let word = |name: &str| word(line, name);
     match &case.end {
-        End::In(_) => {
-            assert_eq!(told.verdict(), "signs-in", "{told:?}");
-            // An address at which nobody answers is passed over then.
-            let addresses = told.steps("backend").map(|step| step["address"].as_str().unwrap()).collect::<Vec<_>>();
-            let backend = word("backend").unwrap();
-            assert!(addresses.contains(&&*backend), "{backend} is not in {addresses:?}");
-            if addresses.len() == 1 {
-                assert_eq!(told.outcome("backend"), Some(backend));
-            }
-            for name in ["host", "master", "mechanism", "database", "identity"] {
-                assert_eq!(told.outcome(name), word(name), "{name}");
-            }
-            assert_eq!(told.outcome("destuser"), word("destuser").or(word("user")));
-            assert_eq!(told.outcome("user"), word("user"));
-            assert_eq!(
-                told.outcome("tls").as_deref() == Some("none"),
-                word("backend_tls").as_deref() == Some("none"),
-                "{told:?}"
-            );
-        }
+        End::In(_) => told.check_in(line),
         End::Refused(..) => {
-            let reason = word("reason").unwrap();
+            let reason = word(line, "reason").unwrap();
             if UNFORESEEN.contains(&&*reason) {
                 assert_eq!(told.verdict(), "signs-in", "{told:?}");
                 let backend = told.outcome("backend").unwrap();
                 assert!(line.contains(&format!("backend {backend} ")), "{backend} in {line}");
                 return;
             }
-            assert_eq!((told.verdict(), told.outcome("reason")), ("refused", Some(reason)), "{told:?}");
-            assert_eq!(told.outcome("side"), word("side"));
-            assert_eq!(told.hears().last().map(|heard| without_tag(heard)), Some(without_tag(answer)));
+            told.check_refused(line, answer);
             let quick = case.columns().any(|name| name == "nodelay");
-            let credentials = told.outcome("reason").as_deref() == Some("credentials");
-            assert_eq!(told.value["outcome"]["guess"], credentials && !quick, "{told:?}");
+            assert_eq!(told.value["outcome"]["guess"], reason == "credentials" && !quick, "{told:?}");
         }
     }
 }
@@ -150,19 +127,4 @@ fn masked(line: &str, password: &str, session: &str) -> String {
         return format!("{head}{blank}base64({decoded}***)");
     }
     line.replace(password, "***")
-}
-
-/// A word of a journal's line.
-fn word(line: &str, name: &str) -> Option<String> {
-    let rest = line.split_once(&format!(" {name}="))?.1;
-    let Some(quoted) = rest.strip_prefix('"') else { return Some(rest.split(' ').next().unwrap().to_owned()) };
-    let mut value = String::new();
-    let mut letters = quoted.chars();
-    loop {
-        match letters.next().unwrap() {
-            '"' => return Some(value),
-            '\\' => value.push(letters.next().unwrap()),
-            c => value.push(c),
-        }
-    }
 }

@@ -7,7 +7,7 @@
 mod case;
 mod explained;
 mod gates;
-mod spelling;
+pub mod spelling;
 mod table;
 
 use crate::explained::Told;
