@@ -67,16 +67,20 @@ pub struct Entry {
     settled: AtomicBool,
 }
 
+/// Small in the relay: what only the dialogue needs goes with it.
 enum Stage {
-    Dialogue {
-        session: Box<str>,
-        client: SocketAddr,
-        via: Option<SocketAddr>,
-        /// The name that the login under way gave; as the databases have it once they have answered.
-        user: Box<str>,
-        state: State,
-    },
+    Dialogue(Box<Caller>),
     Relay(Arc<Record>),
+}
+
+/// Who talks, before login.
+struct Caller {
+    session: Box<str>,
+    client: SocketAddr,
+    via: Option<SocketAddr>,
+    /// The name that the login under way gave; as the databases have it once they have answered.
+    user: Box<str>,
+    state: State,
 }
 
 impl Entry {
@@ -91,24 +95,24 @@ impl Entry {
 
     /// Takes over what is believed of the caller now.
     pub fn tell(&self, origin: &Origin) {
-        if let Stage::Dialogue { session, client, via, .. } = &mut *self.stage() {
-            *session = origin.session.as_str().into();
-            (*client, *via) = (origin.client.0, origin.via());
+        if let Stage::Dialogue(caller) = &mut *self.stage() {
+            caller.session = origin.session.as_str().into();
+            (caller.client, caller.via) = (origin.client.0, origin.via());
         }
     }
 
     /// A login begins to be looked at; or ends, with `None`.
     pub fn signing_in(&self, name: Option<&str>) {
-        if let Stage::Dialogue { user, state, .. } = &mut *self.stage() {
-            *user = name.unwrap_or_default().into();
-            *state = if name.is_some() { State::SigningIn } else { State::Talking };
+        if let Stage::Dialogue(caller) = &mut *self.stage() {
+            caller.user = name.unwrap_or_default().into();
+            caller.state = if name.is_some() { State::SigningIn } else { State::Talking };
         }
     }
 
     /// The login under way waits, or goes on.
     pub fn held(&self, waits: bool) {
-        if let Stage::Dialogue { state, .. } = &mut *self.stage() {
-            *state = if waits { State::Held } else { State::SigningIn };
+        if let Stage::Dialogue(caller) = &mut *self.stage() {
+            caller.state = if waits { State::Held } else { State::SigningIn };
         }
     }
 
@@ -131,7 +135,7 @@ impl Entry {
     /// What is being done for it.
     pub fn state(&self) -> State {
         match &*self.stage() {
-            Stage::Dialogue { state, .. } => *state,
+            Stage::Dialogue(caller) => caller.state,
             Stage::Relay(_) => State::Relayed,
         }
     }
@@ -165,13 +169,13 @@ impl Roll {
             listener,
             born: Instant::now(),
             slot: clock.slot(Duration::MAX),
-            stage: Mutex::new(Stage::Dialogue {
+            stage: Mutex::new(Stage::Dialogue(Box::new(Caller {
                 session: origin.session.as_str().into(),
                 client: origin.client.0,
                 via: origin.via(),
                 user: Box::from(""),
                 state: State::Talking,
-            }),
+            }))),
             settled: AtomicBool::new(false),
         });
         let mut entries = self.lock();

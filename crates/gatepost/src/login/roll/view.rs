@@ -57,9 +57,9 @@ impl View {
             record: None,
         };
         match &*entry.stage() {
-            Stage::Dialogue { session, client, via, user, state } => {
-                (view.session, view.user, view.state) = (session.clone(), user.clone(), *state);
-                (view.client, view.via) = (*client, *via);
+            Stage::Dialogue(caller) => {
+                (view.session, view.user, view.state) = (caller.session.clone(), caller.user.clone(), caller.state);
+                (view.client, view.via) = (caller.client, caller.via);
             }
             Stage::Relay(record) => {
                 (view.session, view.user) = (record.session.clone(), record.user.clone());
