@@ -27,6 +27,7 @@ pub use plan::{IdentityRefused, Introduction, Plan, Secure, SignIn};
 
 use crate::login::Welcome;
 use crate::machine::Step;
+use crate::overheard::{self, Line};
 use bytes::{Buf, BytesMut};
 use dialect::{Answer, Ask, Dialect, Heard, Offer, protocol};
 use echo::Echo;
@@ -53,6 +54,8 @@ pub struct Dance {
     /// The backend's words when it refused to hear who is calling.
     identity_refused: Option<String>,
     echo: Echo,
+    /// What was said by either side, where somebody wants to see it.
+    overheard: Option<Vec<Line>>,
 }
 
 /// What the dance awaits.
@@ -97,6 +100,7 @@ impl Dance {
             aside: Aside::default(),
             farewell: None,
             identity_refused: None,
+            overheard: None,
         }
     }
 
@@ -119,6 +123,38 @@ impl Dance {
             self.dialect.secured();
             self.secured = true;
             self.state = State::Turn;
+        }
+    }
+
+    /// Somebody wants to see what is said.
+    pub fn overhear(&mut self) {
+        self.dialect.notes().keep(true);
+        self.overheard.get_or_insert_default();
+    }
+
+    /// What was said by either side since this was last asked, in order; empty where nobody wants to see it.
+    pub fn overheard(&mut self) -> Vec<Line> {
+        self.overheard.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Notes what the dialect has just said.
+    fn note_said(&mut self) {
+        if let Some(lines) = &mut self.overheard {
+            let said = self.dialect.notes().take().into_iter();
+            lines.extend(said.map(|shown| Line { from_peer: false, free: shown.free, text: shown.text, user: None }));
+        }
+    }
+
+    /// Notes what the backend has said; our own password is taken out of it.
+    fn note_heard(&mut self, reply: &[u8]) {
+        if let Some(lines) = &mut self.overheard {
+            for line in reply.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+                let text = overheard::text(line);
+                // In a success a short password would more likely be an ordinary word.
+                let short_too = !overheard::is_yes(&text);
+                let text = if self.credentials_sent { self.echo.masked(text, short_too) } else { text };
+                lines.push(Line { from_peer: true, free: true, text, user: None });
+            }
         }
     }
 
@@ -196,6 +232,7 @@ impl Dance {
         }
         let reply = seen.get(..end).unwrap_or_default().to_vec();
         input.advance(reply.len());
+        self.note_heard(&reply);
         Ok(Some(reply))
     }
 
@@ -232,7 +269,9 @@ impl Dance {
                 if !input.is_empty() {
                     return Err(stuffed("ahead of our answer"));
                 }
-                let said = self.dialect.say_on(out)?;
+                let said = self.dialect.say_on(out);
+                self.note_said();
+                let said = said?;
                 self.credentials_sent |= said.secret;
                 self.heard = "auth-continue";
                 Ok(None)
@@ -366,7 +405,9 @@ impl Dance {
 
     /// Says one request; says whether nothing may follow it yet.
     fn request(&mut self, ask: Ask, out: &mut BytesMut) -> Result<bool, Stumble> {
-        let said = self.dialect.say(ask, &self.plan, out)?;
+        let said = self.dialect.say(ask, &self.plan, out);
+        self.note_said();
+        let said = said?;
         self.credentials_sent |= said.secret;
         self.owed.push_back(ask);
         Ok(said.alone)

@@ -11,6 +11,7 @@
 //! * [`login`]: what a front tells the program and what it is told, protocol by protocol the same;
 //! * [`sasl`]: mechanisms, server and client side;
 //! * [`origin`]: who is really calling, and the ways to tell the next server;
+//! * [`overheard`]: what is said, as operators may see it;
 //! * [`dance`]: the one backend login, over a dialect for each protocol;
 //! * `manners`: what the fronts of all protocols do alike (counting, SASL, handing over credentials);
 //! * [`stranger`]: who speaks something else altogether;
@@ -24,6 +25,7 @@ pub mod login;
 pub mod machine;
 mod manners;
 pub mod origin;
+pub mod overheard;
 pub mod pop3;
 pub mod sasl;
 pub mod secret;

@@ -6,6 +6,7 @@
 
 use crate::machine::{Fault, Step};
 use crate::origin::OriginUpdate;
+use crate::overheard::Line;
 use crate::secret::Password;
 use bytes::BytesMut;
 
@@ -222,6 +223,13 @@ pub trait Front: Send {
 
     /// What the client said of itself (IMAP ID) where it is to be kept: name and value, in order; bounded.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)];
+
+    /// Somebody wants to see what is said from now on, or nobody does any more.
+    fn overhear(&mut self, on: bool);
+
+    /// What was read since this was last asked, with the lines in `out` between; empty where nobody wants to see it. Ask when
+    /// something was said, before `out` is emptied.
+    fn overheard(&mut self, out: &[u8]) -> Vec<Line>;
 
     /// The name of the state, for timeout logs.
     fn state(&self) -> &'static str;

@@ -5,6 +5,7 @@
 //! one file that implements this trait.
 
 use super::{BackendNo, Plan, Stumble, StumbleKind};
+use crate::overheard::Notes;
 use bytes::BytesMut;
 
 /// What the dance asks of the backend.
@@ -120,6 +121,9 @@ pub trait Dialect: Send {
 
     /// Keys of the introduction that were not sent.
     fn left_out(&self) -> &[String];
+
+    /// Where it notes what it says, as it may be shown.
+    fn notes(&mut self) -> &mut Notes;
 
     /// The name of a request in the state shown to operators; a sign-in may be in different parts.
     fn label(&self, ask: Ask) -> &'static str;

@@ -23,6 +23,7 @@ use crate::dance::{BackendNo, NoKind, Plan, Secure, SignIn, Stumble, StumbleKind
 use crate::encode::{base64_encode, escaped, one_line};
 use crate::login::Mechanism;
 use crate::origin::imap_id;
+use crate::overheard::{MASK, Notes, Shown};
 use crate::sasl::client::{Client, Login, Plain};
 use crate::secret::Secret;
 use bytes::BytesMut;
@@ -42,6 +43,7 @@ pub struct Imap {
     rest_of: Option<Ask>,
     signing: &'static str,
     left_out: Vec<String>,
+    notes: Notes,
 }
 
 /// What waits for the backend's `+`.
@@ -140,6 +142,7 @@ impl Imap {
         let pieces: Pieces = command
             .write(tag, self.literals())
             .map_err(|_| Stumble::new(StumbleKind::Unspeakable, "IMAP cannot carry a value of the route"))?;
+        self.notes.heard(0, || command.shown(tag));
         self.rest = Rest::Pieces(pieces.into_iter(), secret);
         self.next_piece(out).ok_or_else(|| protocol("a command of nothing"))
     }
@@ -293,9 +296,11 @@ impl Dialect for Imap {
             let message = client.next().ok_or_else(|| protocol("the backend asks for more than the mechanism has to say"))?;
             out.extend_from_slice(base64_encode(message.octets.expose()).expose());
             out.extend_from_slice(b"\r\n");
+            self.notes.heard(0, || Shown::plain(MASK));
             self.signing = "auth-continue";
             return Ok(Said { alone: true, secret: message.secret });
         }
+        self.notes.heard(0, || Shown::plain("... (goes on behind a literal)"));
         self.next_piece(out).ok_or_else(|| protocol("the backend asks for more than was begun"))
     }
 
@@ -322,6 +327,10 @@ impl Dialect for Imap {
 
     fn left_out(&self) -> &[String] {
         &self.left_out
+    }
+
+    fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     fn label(&self, ask: Ask) -> &'static str {

@@ -26,12 +26,14 @@
 use super::answer::{self, EXPOSED};
 use super::border::{Border, Excess, Found};
 use super::command::{Command, Tag};
+use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::{base64_decode, one_line};
 use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
 use crate::manners::{Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::imap_id::{self, Pair};
+use crate::overheard::{Line, MASK, Notes, Shown};
 use crate::sasl::{Credentials, Heard, Malformed, Server};
 use crate::stranger;
 use bytes::BytesMut;
@@ -56,6 +58,7 @@ pub struct Front {
     /// A trusted peer has said who is calling; it is said once.
     identity_said: bool,
     client_id: Vec<Pair>,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -87,6 +90,7 @@ impl Front {
             asked_capability: false,
             identity_said: false,
             client_id: Vec::new(),
+            notes: Notes::default(),
         }
     }
 }
@@ -159,6 +163,14 @@ impl login::Front for Front {
         &self.client_id
     }
 
+    fn overhear(&mut self, on: bool) {
+        self.notes.keep(on);
+    }
+
+    fn overheard(&mut self, out: &[u8]) -> Vec<Line> {
+        self.notes.merged(out, true)
+    }
+
     fn state(&self) -> &'static str {
         match self.state {
             State::AwaitCommand if self.border.is_in_literal() => "await-literal",
@@ -181,7 +193,11 @@ impl Front {
             self.fresh = false;
         }
         let next = Ok((State::AwaitCommand, Flow::Next));
-        match self.border.command(input, &self.caps) {
+        let found = self.border.command(input, &self.caps);
+        if let Some(why) = withheld(found) {
+            self.notes.heard(out.len(), || shown::withheld(input, why));
+        }
+        match found {
             Found::More => Ok((State::AwaitCommand, Flow::More)),
             Found::Ask => {
                 line(out, "+ OK");
@@ -190,6 +206,7 @@ impl Front {
             Found::Whole(length) => {
                 let whole = input.get(..length).unwrap_or_default();
                 let (tag, command) = (Tag::of(whole), Command::read(whole));
+                self.notes.heard(out.len(), || shown::read(whole, tag.as_ref(), &command));
                 self.consume(length, input);
                 self.count_command(out)?;
                 match (tag, command) {
@@ -244,6 +261,7 @@ impl Front {
         let length = match self.border.line(input, &self.caps) {
             Found::Whole(length) => length,
             Found::Bare => {
+                self.notes.heard(out.len(), || shown::withheld(input, BARE));
                 self.bad(Some(&tag), LINE_ENDS, out)?;
                 return Ok((State::AwaitCommand, Flow::Next));
             }
@@ -254,6 +272,7 @@ impl Front {
         let said = input.get(..length.saturating_sub(2)).unwrap_or_default();
         let cancelled = said == b"*";
         let response = base64_decode(said);
+        self.notes.heard(out.len(), || sasl_response(&tag, cancelled, response.is_some()));
         self.consume(length, input);
         match response {
             Some(response) => self.hear(tag, exchange.hear(response), out),
@@ -371,6 +390,30 @@ impl Front {
     fn count_command(&mut self, out: &mut BytesMut) -> Result<(), Fault> {
         self.counts.command().inspect_err(|_| line(out, "* BYE Too many commands without a login."))
     }
+}
+
+const BARE: &str = "a bare CR or LF";
+
+/// Why something that was found is no whole command, and shown as that.
+fn withheld(found: Found) -> Option<&'static str> {
+    match found {
+        Found::Ask => Some("goes on behind a literal"),
+        Found::Bare => Some(BARE),
+        Found::Refuse(..) | Found::Unstoppable(_) => Some("a literal that is not taken"),
+        Found::TooLong => Some("too long"),
+        Found::More | Found::Whole(_) | Found::Skip(_) => None,
+    }
+}
+
+/// A SASL response, whatever it holds.
+fn sasl_response(tag: &Tag, cancelled: bool, decoded: bool) -> Shown {
+    let text = match (cancelled, decoded) {
+        (true, _) => "*".to_owned(),
+        (_, true) => MASK.to_owned(),
+        (_, false) => format!("{MASK} (no base64)"),
+    };
+    // What follows answers the command.
+    Shown { tag: Some(tag.to_string()), ..Shown::plain(text) }
 }
 
 /// Refuses a password in clear, with a warning where it has been said.

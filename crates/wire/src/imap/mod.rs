@@ -19,6 +19,7 @@ pub mod dialect;
 pub mod front;
 pub mod position;
 pub mod reply;
+mod shown;
 pub mod text;
 
 use crate::login::Goodbye;

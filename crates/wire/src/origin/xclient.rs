@@ -111,7 +111,8 @@ pub fn read_plain(attributes: &[u8]) -> Result<OriginUpdate, Fault> {
 }
 
 /// All that is read; the last one is `FORWARD`.
-const KEYS: [&str; 9] = ["ADDR", "PORT", "DESTADDR", "DESTPORT", "DESTNAME", "SESSION", "TTL", "CLIENT-TRANSPORT", "FORWARD"];
+pub(crate) const KEYS: [&str; 9] =
+    ["ADDR", "PORT", "DESTADDR", "DESTPORT", "DESTNAME", "SESSION", "TTL", "CLIENT-TRANSPORT", "FORWARD"];
 
 /// The identity without forwarded pairs, in the order to say it. Nothing in it needs an escape in any flavour but xtext.
 fn attributes(origin: &Origin, left_out: &mut Vec<String>) -> Vec<(&'static str, String)> {

@@ -23,11 +23,13 @@
 
 use super::command::Command;
 use super::reply::{self, Reply, Status};
+use super::shown;
 use crate::dance::dialect::{Answer, Ask, Dialect, Heard, Offer, Said, foreign, protocol};
 use crate::dance::{BackendNo, IdentityRefused, NoKind, Plan, SignIn, Stumble, StumbleKind};
 use crate::encode::{base64_encode, escaped, one_line};
 use crate::login::Mechanism;
 use crate::origin::xclient;
+use crate::overheard::{MASK, Notes, Shown};
 use crate::sasl::client::{Client, Login, Plain};
 use crate::secret::{Password, Secret};
 use bytes::{BufMut, BytesMut};
@@ -42,6 +44,7 @@ pub struct Pop3 {
     /// A password, or a response that holds one, was said.
     secret_said: bool,
     left_out: Vec<String>,
+    notes: Notes,
 }
 
 /// How far the sign-in is.
@@ -69,12 +72,18 @@ impl Pop3 {
             _ if sign_in.master.is_some() => Box::new(Plain::new(sign_in)),
             Some(Mechanism::Login) => Box::new(Login::new(sign_in)),
             Some(Mechanism::Command) | None => {
-                say(&Command::User(Secret::new(sign_in.user.as_bytes().to_vec())), out)?;
+                self.say_command(&Command::User(Secret::new(sign_in.user.as_bytes().to_vec())), out)?;
                 self.signing = Signing::User(sign_in.password.clone());
                 return Ok(Said { alone: true, secret: false });
             }
         };
         self.auth(client, sign_in, out)
+    }
+
+    /// Says a command. The gate of the dance has refused what no line can carry.
+    fn say_command(&mut self, command: &Command, out: &mut BytesMut) -> Result<(), Stumble> {
+        self.notes.heard(0, || command.shown());
+        command.write(out).map_err(|_| Stumble::new(StumbleKind::Unspeakable, "POP3 cannot carry a value of the route"))
     }
 
     /// AUTH, with the first response where it fits into the line.
@@ -86,7 +95,7 @@ impl Pop3 {
         let initial = if client.speaks_first() && line <= AUTH_LINE_MAX { client.next() } else { None };
         let responded = initial.is_some();
         let secret = initial.as_ref().is_some_and(|message| message.secret);
-        say(&Command::Auth { mechanism, initial: initial.map(|message| message.octets) }, out)?;
+        self.say_command(&Command::Auth { mechanism, initial: initial.map(|message| message.octets) }, out)?;
         self.secret_said = secret;
         self.signing = Signing::Auth(client, responded);
         Ok(Said { alone: true, secret })
@@ -182,12 +191,15 @@ impl Dialect for Pop3 {
         match ask {
             Ask::Capability => Err(protocol("CAPA is never asked")),
             Ask::Secure => {
-                say(&Command::Stls, out)?;
+                self.say_command(&Command::Stls, out)?;
                 Ok(Said { alone: true, secret: false })
             }
             Ask::Introduce => {
                 if let Some(intro) = &plan.introduce {
+                    let from = out.len();
                     self.left_out = xclient::write_plain(intro, out);
+                    let said = out.get(from..).unwrap_or_default();
+                    self.notes.heard(0, || shown::xclient(said.trim_ascii().strip_prefix(b"XCLIENT ").unwrap_or_default()));
                 }
                 // A password does not leave for a backend that may yet refuse to hear whose it is.
                 let at_once = plan.sign_in.master.is_some() || plan.sign_in.mechanism == Some(Mechanism::Plain);
@@ -200,7 +212,7 @@ impl Dialect for Pop3 {
     fn say_on(&mut self, out: &mut BytesMut) -> Result<Said, Stumble> {
         let secret = match std::mem::take(&mut self.signing) {
             Signing::User(password) => {
-                say(&Command::Pass(password), out)?;
+                self.say_command(&Command::Pass(password), out)?;
                 self.signing = Signing::Pass;
                 true
             }
@@ -208,6 +220,7 @@ impl Dialect for Pop3 {
                 let message = client.next().ok_or_else(|| protocol("the backend asks for more than the mechanism has to say"))?;
                 out.put_slice(base64_encode(message.octets.expose()).expose());
                 out.put_slice(b"\r\n");
+                self.notes.heard(0, || Shown::plain(MASK));
                 self.signing = Signing::Auth(client, true);
                 message.secret
             }
@@ -242,6 +255,10 @@ impl Dialect for Pop3 {
         &self.left_out
     }
 
+    fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
+    }
+
     fn label(&self, ask: Ask) -> &'static str {
         match ask {
             Ask::Capability => "capa",
@@ -251,11 +268,6 @@ impl Dialect for Pop3 {
             Ask::SignIn => "login1",
         }
     }
-}
-
-/// Says a command. The gate of the dance has refused what no line can carry.
-fn say(command: &Command, out: &mut BytesMut) -> Result<(), Stumble> {
-    command.write(out).map_err(|_| Stumble::new(StumbleKind::Unspeakable, "POP3 cannot carry a value of the route"))
 }
 
 /// The words of a reply, fit to be shown.

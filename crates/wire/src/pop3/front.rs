@@ -28,6 +28,7 @@
 
 use super::answer;
 use super::command::{Command, Malformed};
+use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::base64_decode;
 use crate::line::{Found, LineScan};
@@ -35,6 +36,7 @@ use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome
 use crate::machine::{Fault, Step};
 use crate::manners::{Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::xclient;
+use crate::overheard::{Line, MASK, Notes, Shown};
 use crate::sasl::{self, Credentials, Heard, Server};
 use crate::secret::{Password, Secret};
 use crate::stranger;
@@ -53,6 +55,7 @@ pub struct Front {
     fresh: bool,
     counts: Counts,
     user: Option<Secret<Vec<u8>>>,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,7 @@ impl Front {
             fresh: true,
             counts: Counts::under(Most { commands: caps.commands, bad_commands: caps.bad_commands }),
             user: None,
+            notes: Notes::default(),
         }
     }
 }
@@ -160,6 +164,14 @@ impl login::Front for Front {
         &[]
     }
 
+    fn overhear(&mut self, on: bool) {
+        self.notes.keep(on);
+    }
+
+    fn overheard(&mut self, out: &[u8]) -> Vec<Line> {
+        self.notes.merged(out, false)
+    }
+
     fn state(&self) -> &'static str {
         match self.state {
             State::AwaitCommand if self.user.is_some() => "await-pass",
@@ -184,13 +196,19 @@ impl Front {
         let cap = self.caps.of(input, self.terms.trusted);
         match self.next_line(input, cap) {
             Next::More => return Ok((State::AwaitCommand, Flow::More)),
-            Next::TooLong(cap) => return Err(line_too_long(cap, out)),
+            Next::TooLong(cap) => {
+                self.notes.heard(out.len(), || shown::withheld(input, "too long"));
+                return Err(line_too_long(cap, out));
+            }
             Next::Bare => {
+                self.notes.heard(out.len(), || shown::withheld(input, BARE));
                 self.count_command(out)?;
                 self.bad(LINE_ENDS, out)?;
             }
             Next::Line(length) => {
-                let command = Command::read(input.get(..length).unwrap_or_default());
+                let said = input.get(..length).unwrap_or_default();
+                let command = Command::read(said);
+                self.notes.heard(out.len(), || shown::read(said, &command));
                 self.consume(length, input);
                 self.count_command(out)?;
                 match command {
@@ -207,6 +225,7 @@ impl Front {
             Next::More => return Ok((State::AwaitResponse(exchange), Flow::More)),
             Next::TooLong(cap) => return Err(line_too_long(cap, out)),
             Next::Bare => {
+                self.notes.heard(out.len(), || shown::withheld(input, BARE));
                 self.bad(LINE_ENDS, out)?;
                 return Ok((State::AwaitCommand, Flow::Next));
             }
@@ -215,6 +234,7 @@ impl Front {
         let said = input.get(..length).unwrap_or_default();
         let cancelled = said == b"*";
         let response = base64_decode(said);
+        self.notes.heard(out.len(), || sasl_response(cancelled, response.is_some()));
         self.consume(length, input);
         match response {
             Some(response) => return self.hear(exchange.hear(response), out),
@@ -334,6 +354,17 @@ impl Front {
 
     fn count_command(&mut self, out: &mut BytesMut) -> Result<(), Fault> {
         self.counts.command().inspect_err(|_| line(out, "-ERR Too many commands without a login."))
+    }
+}
+
+const BARE: &str = "a bare CR or LF";
+
+/// A SASL response, whatever it holds.
+fn sasl_response(cancelled: bool, decoded: bool) -> Shown {
+    match (cancelled, decoded) {
+        (true, _) => Shown::plain("*"),
+        (_, true) => Shown::plain(MASK),
+        (_, false) => Shown::plain(format!("{MASK} (no base64)")),
     }
 }
 

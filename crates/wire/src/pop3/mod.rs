@@ -14,6 +14,7 @@ pub mod dialect;
 pub mod front;
 pub mod position;
 pub mod reply;
+mod shown;
 
 use crate::login::Goodbye;
 use crate::origin::xclient;

@@ -1,0 +1,413 @@
+//! What is said in a conversation, fit to be shown to an operator: every secret is left out by what it *is*, not by how it looks.
+//!
+//! Nobody taps octets. Fronts say which command they have read, dialects which one they have written, and both name its
+//! parts: a password and a SASL response are `***` whatever they hold and however they were spelled. What was not understood
+//! may hold anything, so of that only a well-known word and the length are told.
+//!
+//! Two kinds of text are free: what a client says of itself (ID), and what a backend answers, which may repeat a password.
+//! [`Line::free`] says so, and whoever shows such a line asks a [`Guard`] first, once the passwords are known. The guard leaves
+//! out the words of a line that has as much as a piece of one in it.
+//!
+//! While nobody listens nothing is made: [`Notes`] is one empty pointer.
+
+use crate::encode::{base64_encode, escaped, is_invisible};
+use crate::secret::Secret;
+use memchr::memmem;
+
+/// What stands for a secret.
+pub const MASK: &str = "***";
+
+/// The most octets of one line that are shown.
+const LINE_MAX: usize = 2000;
+
+/// One line of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The peer said it; else we did.
+    pub from_peer: bool,
+    /// Parts of it are words that somebody chose, and may be anything.
+    pub free: bool,
+    /// The line without its end; printable, without secrets.
+    pub text: String,
+    /// The name that somebody signs in with, where the line says one.
+    pub user: Option<String>,
+}
+
+/// A command that was read or written, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The words.
+    pub text: String,
+    /// Parts of it are words that somebody chose.
+    pub free: bool,
+    /// The tag, where it is one that is shown: answers may show it, too.
+    pub tag: Option<String>,
+    /// The name that somebody signs in with, where the command says one.
+    pub user: Option<String>,
+}
+
+impl Shown {
+    /// A command of fixed words alone.
+    pub fn plain(text: impl Into<String>) -> Shown {
+        Shown { text: text.into(), free: false, tag: None, user: None }
+    }
+
+    /// Something of which only a word, if anything, and the length are told.
+    pub fn withheld(word: Option<&str>, octets: usize, why: &str) -> Shown {
+        let word = word.unwrap_or_default();
+        let blank = if word.is_empty() { "" } else { " " };
+        Shown::plain(format!("{word}{blank}... ({octets} octets, {why})"))
+    }
+}
+
+/// What a machine has heard and said since it was last asked, kept only while somebody listens.
+#[derive(Debug, Default)]
+pub struct Notes(Option<Box<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// What was heard, and how much had been said in answer to what came before.
+    heard: Vec<(usize, Shown)>,
+    /// The tag of the command heard last.
+    tag: Option<String>,
+}
+
+impl Notes {
+    /// Begins, or ends.
+    pub fn keep(&mut self, on: bool) {
+        if on != self.0.is_some() {
+            self.0 = on.then(Box::default);
+        }
+    }
+
+    /// Notes a command; `said` is how much waits in the output already. It is rendered only where somebody listens.
+    pub fn heard(&mut self, said: usize, shown: impl FnOnce() -> Shown) {
+        if let Some(kept) = &mut self.0 {
+            kept.heard.push((said, shown()));
+        }
+    }
+
+    /// What was noted, in order, and forgotten with that.
+    pub fn take(&mut self) -> Vec<Shown> {
+        self.0
+            .as_mut()
+            .map(|kept| std::mem::take(&mut kept.heard))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(_, shown)| shown)
+            .collect()
+    }
+
+    /// What was noted, between the lines of our own that waited in the output. Where `tagged`, the first word of ours that
+    /// is neither `*` nor `+` is the client's tag, and shown only if it is the one of a command that was shown.
+    pub fn merged(&mut self, out: &[u8], tagged: bool) -> Vec<Line> {
+        let Some(kept) = &mut self.0 else { return Vec::new() };
+        let mut lines = Vec::new();
+        let mut from = 0;
+        for (upto, shown) in std::mem::take(&mut kept.heard) {
+            let upto = upto.min(out.len());
+            ours(out.get(from..upto).unwrap_or_default(), tagged.then_some(kept.tag.as_deref()), &mut lines);
+            from = upto.max(from);
+            kept.tag = shown.tag;
+            lines.push(Line { from_peer: true, free: shown.free, text: shown.text, user: shown.user });
+        }
+        ours(out.get(from..).unwrap_or_default(), tagged.then_some(kept.tag.as_deref()), &mut lines);
+        lines
+    }
+}
+
+/// Lines that we said.
+fn ours(out: &[u8], tags: Option<Option<&str>>, lines: &mut Vec<Line>) {
+    for line in out.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()) {
+        let mut text = text(line);
+        if let Some(tag) = tags {
+            let first = text.split(' ').next().unwrap_or_default();
+            if !matches!(first, "*" | "+") && Some(first) != tag {
+                text.replace_range(..first.len(), MASK);
+            }
+        }
+        lines.push(Line { from_peer: false, free: true, text, user: None });
+    }
+}
+
+/// A line of anybody, on one line, cut, without its end.
+pub fn text(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match std::str::from_utf8(line) {
+        Ok(text) if line.len() <= LINE_MAX && !text.chars().any(is_invisible) => text.to_owned(),
+        _ => escaped(line, LINE_MAX),
+    }
+}
+
+/// A value between quotation marks.
+pub fn quoted(value: &[u8]) -> String {
+    let text = text(value);
+    let mut out = String::with_capacity(text.len().saturating_add(2));
+    out.push('"');
+    for c in text.chars() {
+        if c == '"' {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a field of this name holds a secret. `nopassword` and its like say only that there is none.
+pub fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let name = name.split(':').next().unwrap_or(&name);
+    name != "nopassword" && ["pass", "secret", "token"].iter().any(|word| name.contains(word))
+}
+
+/// The mechanism by its name, if it is one that there is: anything may stand in its place.
+pub fn mechanism(name: &str) -> String {
+    const KNOWN: [&str; 17] = [
+        "ANONYMOUS",
+        "APOP",
+        "CRAM-MD5",
+        "DIGEST-MD5",
+        "EXTERNAL",
+        "GSS-SPNEGO",
+        "GSSAPI",
+        "LOGIN",
+        "NTLM",
+        "OAUTHBEARER",
+        "PLAIN",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-1-PLUS",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-256-PLUS",
+        "XOAUTH2",
+        "X-MASTERAUTH",
+    ];
+    if KNOWN.contains(&name) { name.to_owned() } else { format!("(some mechanism, {} octets)", name.len()) }
+}
+
+/// Knows the passwords of one dialogue, and leaves out words that repeat a piece of one.
+///
+/// A piece is four to six letters or digits in a row, with whatever else stands between them passed over, of the password or
+/// of its base64 at any offset; case does not count. Names that are no secret are passed over. So it may leave out words that
+/// share a piece with a password by chance; and a backend that is out to tell a password in a cipher of its own cannot be
+/// stopped by it, or by anything but silence.
+#[derive(Debug, Default)]
+pub struct Guard {
+    forms: Vec<Form>,
+    /// Names in lower case, letters and digits alone, the longest first.
+    names: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Form {
+    letters: Secret<Vec<u8>>,
+    /// How long a piece is.
+    piece: usize,
+}
+
+impl Guard {
+    /// The most passwords of one dialogue: all that one connection may try.
+    const FORMS_MAX: usize = 256;
+
+    /// Takes in a password that is about to be used.
+    pub fn add(&mut self, password: &[u8]) {
+        let mut forms = vec![(letters(password), 4), (letters(escaped(password, usize::MAX).as_bytes()), 4)];
+        // Base64 of it anywhere in a longer text: what stands before it shifts the groups. The first and the last of them
+        // depend on the neighbours.
+        for before in 0..3usize {
+            let mut shifted = Vec::with_capacity(password.len().saturating_add(before));
+            shifted.resize(before, 0);
+            shifted.extend_from_slice(password);
+            let text = base64_encode(Secret::new(shifted).expose());
+            let own = text.expose().get(usize::from(before > 0) * 4..).unwrap_or_default();
+            let whole = own.len().saturating_sub(4);
+            forms.push((letters(own.get(..whole).unwrap_or_default()), 6));
+        }
+        for (letters, least) in forms {
+            let piece = (letters.expose().len() / 2).clamp(least, 6);
+            if letters.expose().len() >= piece && self.forms.len() < Self::FORMS_MAX {
+                self.forms.push(Form { letters, piece });
+            }
+        }
+    }
+
+    /// Takes in a name that may be shown.
+    pub fn name(&mut self, name: &str) {
+        for name in [name, name.split('@').next().unwrap_or(name)] {
+            let name = letters(name.as_bytes()).expose().clone();
+            if name.len() >= 3 && !self.names.contains(&name) && self.names.len() < Self::FORMS_MAX {
+                self.names.push(name);
+            }
+        }
+        self.names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    }
+
+    /// The text, or as much of it as cannot hold a piece of a password.
+    pub fn shown(&self, text: String) -> String {
+        if self.forms.is_empty() || !self.repeats(&text) {
+            return text;
+        }
+        let head = head(&text);
+        let kept = text.get(..head).unwrap_or_default();
+        format!("{kept}(left out: {} octets that may repeat a password)", text.len().saturating_sub(head))
+    }
+
+    /// A value, or a mask for one that holds a piece of a password.
+    pub fn value(&self, value: &str) -> String {
+        if self.repeats(value) { MASK.to_owned() } else { value.to_owned() }
+    }
+
+    fn repeats(&self, text: &str) -> bool {
+        let text = letters(text.as_bytes());
+        let mut rest = text.expose().clone();
+        for name in &self.names {
+            let places: Vec<usize> = memmem::find_iter(&rest, name).collect();
+            for at in places {
+                if let Some(place) = rest.get_mut(at..at.saturating_add(name.len())) {
+                    place.fill(0);
+                }
+            }
+        }
+        let rest = Secret::new(rest);
+        self.forms
+            .iter()
+            .any(|form| form.letters.expose().windows(form.piece).any(|piece| memmem::find(rest.expose(), piece).is_some()))
+    }
+}
+
+/// Whether a reply is a success.
+pub(crate) fn is_yes(reply: &str) -> bool {
+    let mut words = reply.split(' ');
+    words.next() == Some("+OK") || words.next() == Some("OK")
+}
+
+/// Letters and digits alone, in lower case; what is no ASCII stays.
+fn letters(octets: &[u8]) -> Secret<Vec<u8>> {
+    let keep = |octet: &&u8| octet.is_ascii_alphanumeric() || !octet.is_ascii();
+    Secret::new(octets.iter().filter(keep).map(u8::to_ascii_lowercase).collect())
+}
+
+/// How much of a reply is its protocol's own words: a tag, the condition, a code that is known.
+fn head(text: &str) -> usize {
+    const CONDITIONS: [&str; 6] = ["OK", "NO", "BAD", "BYE", "+OK", "-ERR"];
+    const CODES: [&str; 16] = [
+        "[ALERT]",
+        "[AUTH]",
+        "[AUTHENTICATIONFAILED]",
+        "[AUTHORIZATIONFAILED]",
+        "[CONTACTADMIN]",
+        "[EXPIRED]",
+        "[IN-USE]",
+        "[INUSE]",
+        "[LIMIT]",
+        "[LOGIN-DELAY]",
+        "[PRIVACYREQUIRED]",
+        "[SERVERBUG]",
+        "[SYS/PERM]",
+        "[SYS/TEMP]",
+        "[TRYLATER]",
+        "[UNAVAILABLE]",
+    ];
+    let mut words = text.split(' ');
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let after = |word: &str, from: usize| {
+        if text.get(from..).is_some_and(|rest| rest.starts_with(word)) { from + word.len() + 1 } else { from }
+    };
+    let mut end = if CONDITIONS.contains(&first) {
+        first.len() + 1
+    } else if CONDITIONS.contains(&second) {
+        first.len() + second.len() + 2
+    } else if matches!(first, "*" | "+") {
+        first.len() + 1
+    } else {
+        return 0;
+    };
+    if let Some(code) = text.get(end..).and_then(|rest| CODES.into_iter().find(|code| rest.starts_with(code))) {
+        end = after(code, end);
+    }
+    end.min(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(password: &str) -> Guard {
+        let mut guard = Guard::default();
+        guard.add(password.as_bytes());
+        guard.name("alice@example.com");
+        guard
+    }
+
+    #[test]
+    fn nobody_listens_and_nothing_is_made() {
+        let mut notes = Notes::default();
+        notes.heard(0, || panic!("made for nobody"));
+        assert!(notes.merged(b"* OK\r\n", true).is_empty());
+        assert_eq!(size_of::<Notes>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn lines_are_told_in_their_order() {
+        let mut notes = Notes::default();
+        notes.keep(true);
+        let mut out = b"* OK ready\r\n".to_vec();
+        notes.heard(out.len(), || Shown { tag: Some("a".into()), ..Shown::plain("a NOOP") });
+        out.extend_from_slice(b"a OK done\r\n");
+        notes.heard(out.len(), || Shown::withheld(None, 9, "malformed"));
+        out.extend_from_slice(b"hunter2 BAD What?\r\n+ \r\n");
+        let lines = notes.merged(&out, true);
+        let told: Vec<_> = lines.iter().map(|line| format!("{}{}", if line.from_peer { ">" } else { "<" }, line.text)).collect();
+        assert_eq!(
+            told,
+            ["<* OK ready", ">a NOOP", "<a OK done", ">... (9 octets, malformed)", "<*** BAD What?", "<+ "],
+            "a tag is shown only where its command was"
+        );
+        assert!(notes.merged(b"", true).is_empty());
+    }
+
+    #[test]
+    fn pieces_of_a_password_are_left_out_with_the_words_around_them() {
+        let guard = guard("correct-horse");
+        for said in [
+            "L NO [AUTHENTICATIONFAILED] LOGIN alice correct-horse",
+            "L NO [AUTHENTICATIONFAILED] \"correct\" and \"horse\"",
+            "L NO [AUTHENTICATIONFAILED] c o r r e c t",
+            "L NO [AUTHENTICATIONFAILED] CORREC",
+            "L NO [AUTHENTICATIONFAILED] rrect-ho",
+        ] {
+            let shown = guard.shown(said.to_owned());
+            assert!(shown.starts_with("L NO [AUTHENTICATIONFAILED] (left out: "), "{shown}");
+        }
+        for before in ["", "\0alice\0", "x", "xy"] {
+            let text = base64_encode(format!("{before}correct-horse").as_bytes());
+            let text = String::from_utf8(text.expose().clone()).unwrap();
+            assert!(guard.shown(format!("-ERR {text}")).starts_with("-ERR (left out"), "{text}");
+            let (one, other) = text.split_at(text.len() / 2);
+            assert!(guard.shown(format!("-ERR {one} {other}")).starts_with("-ERR (left out"), "{one} {other}");
+        }
+        for fine in ["L OK Logged in", "a OK [CAPABILITY IMAP4rev1 SORT] Logged in", "* ID NIL", ""] {
+            assert_eq!(guard.shown(fine.to_owned()), fine);
+        }
+    }
+
+    #[test]
+    fn a_name_may_be_in_a_password_and_is_shown() {
+        let guard = guard("alice-secret");
+        let said = "L OK Hello alice, or alice@example.com";
+        assert_eq!(guard.shown(said.to_owned()), said);
+        assert!(guard.shown("L BAD secret".to_owned()).starts_with("L BAD (left out"));
+        assert!(!format!("{guard:?}").contains("secr"));
+    }
+
+    #[test]
+    fn values_are_one_line() {
+        assert_eq!(quoted(b"a\"b"), "\"a\\\"b\"");
+        assert_eq!(quoted("\u{fc}".as_bytes()), "\"\u{fc}\"");
+        assert_eq!(text(b"a\x1b[2Jb\r\n"), "a\\x1b[2Jb");
+        assert!(text(&[b'x'; 5000]).len() <= LINE_MAX);
+        assert_eq!(mechanism("PLAIN"), "PLAIN");
+        assert!(!mechanism("HUNTER2").contains("HUNTER2"));
+    }
+}
