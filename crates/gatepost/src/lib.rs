@@ -17,5 +17,6 @@ pub mod protocol;
 pub mod resolve;
 pub mod route;
 pub mod server;
+pub mod trace;
 pub mod users;
 pub mod witness;

@@ -1,20 +1,24 @@
-//! Who watches how a login is decided: nobody, or an explanation (`gatepost explain`).
+//! Who watches how a login is decided: nobody, an explanation (`gatepost explain`), or somebody who follows (`gatepost trace`).
 //!
-//! The rooms on the login way tell a [`Witness`] what they see and do, one [`Step`] at a time. In a real login there is none:
-//! then nothing is built, and a step costs one look at an empty option. So an explanation walks the way that logins walk, and
+//! The rooms on the login way tell a [`Witness`] what they see and do, one [`Step`] at a time. In a login that nobody follows there is
+//! none: then nothing is built, and a step costs one look at an empty option. So an explanation walks the way that logins walk, and
 //! cannot tell another story.
 //!
-//! A witness changes two things on that way, both where no answer could be had without it: a password that was not given is
-//! taken for the right one ([`Witness::supposes_password`]), and nobody waits for `delay_until`. Whoever has a witness connects
+//! One who follows changes nothing. An explanation ([`Trail`]) changes two things on that way, both where no answer could be had without it: a password that was not given is
+//! taken for the right one ([`Witness::supposes_password`]), and nobody waits for `delay_until`. Whoever explains connects
 //! to no backend, counts no guess and takes no place: that is `explain`'s to see to.
 //!
 //! Steps may quote rows, queries and names: whoever shows them on a terminal escapes them. Secrets do not get here: see
 //! [`Trail::shown`].
 
+use crate::trace::Known;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use wire::dance::SignIn;
+use wire::overheard::Line;
+pub use wire::overheard::is_secret;
 use wire::secret::Password;
 
 /// What stands for a secret.
@@ -94,8 +98,10 @@ impl Trail {
     pub fn into_steps(self) -> Vec<Step> {
         self.steps.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn add(&self, step: Step) {
+impl Ear for Trail {
+    fn hear(&self, step: Step) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         if steps.len() < STEPS_MAX {
             steps.push(step);
@@ -108,48 +114,95 @@ impl Trail {
         let repeats = said.is_some_and(|said| value.as_bytes().windows(said.len()).any(|window| window == said));
         if !value.is_empty() && (is_secret(name) || repeats) { MASK.to_owned() } else { value.to_owned() }
     }
+
+    fn trail(&self) -> Option<&Trail> {
+        Some(self)
+    }
 }
 
-/// Whether a field of this name holds a secret. `nopassword` and its like say only that there is none.
-pub fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let name = name.split(':').next().unwrap_or(&name);
-    name != "nopassword" && ["pass", "secret", "token"].iter().any(|word| name.contains(word))
+/// Hears what a witness tells. An explanation is one; a trace of a real login is another, and changes nothing on its way.
+pub trait Ear: Sync {
+    /// A step.
+    fn hear(&self, step: Step);
+
+    /// A value of this name as it may be shown.
+    fn shown(&self, name: &str, value: &str) -> String;
+
+    /// The trail of an explanation: this is no real login.
+    fn trail(&self) -> Option<&Trail> {
+        None
+    }
+
+    /// The lines of a real login are wanted, too; only then the following are called.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// What the backend and we said.
+    fn backend_said(&self, _lines: Vec<Line>) {}
+
+    /// A password that is about to be used.
+    fn keeps(&self, _sign_in: &SignIn) {}
+
+    /// Something becomes known of whose login it is.
+    fn learn(&self, _known: &Known<'_>) {}
+
+    /// What is being done now.
+    fn is_now(&self, _state: &'static str) {}
 }
 
 /// Hears what is seen, or nobody does.
 #[derive(Clone, Copy, Default)]
-pub struct Witness<'a>(Option<&'a Trail>);
+pub struct Witness<'a>(Option<&'a dyn Ear>);
 
-impl Witness<'_> {
+impl<'a> Witness<'a> {
     /// Of a real login.
     pub const NOBODY: Witness<'static> = Witness(None);
 
+    /// Of a login that somebody follows.
+    pub fn of(ear: Option<&'a dyn Ear>) -> Witness<'a> {
+        Witness(ear)
+    }
+
     /// Tells a step. It is made only where somebody hears it.
     pub fn saw(self, step: impl FnOnce() -> Step) {
-        if let Some(trail) = self.0 {
-            trail.add(step());
+        if let Some(ear) = self.0 {
+            ear.hear(step());
         }
     }
 
-    /// Somebody watches: this is no real login, and nothing may come of it.
+    /// Somebody watches who wants to know what would be: this is no real login, and nothing may come of it.
     pub fn watches(self) -> bool {
-        self.0.is_some()
+        self.trail().is_some()
+    }
+
+    /// Somebody follows a real login, line by line.
+    pub fn listens(self) -> bool {
+        self.0.is_some_and(Ear::listens)
+    }
+
+    /// Who follows, where somebody does.
+    pub fn ear(self) -> Option<&'a dyn Ear> {
+        self.0.filter(|ear| ear.listens())
+    }
+
+    fn trail(self) -> Option<&'a Trail> {
+        self.0.and_then(Ear::trail)
     }
 
     /// No password was given, and one that a database would compare counts as right. Never true of a real login.
     pub fn supposes_password(self) -> bool {
-        self.0.is_some_and(|trail| trail.password.is_none())
+        self.trail().is_some_and(|trail| trail.password.is_none())
     }
 
     /// Whether limits and the health of backends are known to the process that is watched.
     pub fn knows_the_house(self) -> bool {
-        self.0.is_none_or(|trail| !trail.alone)
+        self.trail().is_none_or(|trail| !trail.alone)
     }
 
     /// A value of this name as it may be shown.
     pub fn shown(self, name: &str, value: &str) -> String {
-        self.0.map_or_else(|| MASK.to_owned(), |trail| trail.shown(name, value))
+        self.0.map_or_else(|| MASK.to_owned(), |ear| ear.shown(name, value))
     }
 }
 

@@ -19,6 +19,7 @@ mod orders;
 mod serve;
 mod sessions;
 mod status;
+mod trace;
 
 pub use access::{Token, read_token};
 pub use listening::{Listening, Sockets};
@@ -68,6 +69,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/reload", post(orders::reload))
         .route("/v1/explain/login", post(explain::login))
         .route("/v1/upgrade", post(orders::upgrade))
+        .route("/v1/trace", get(trace::follow))
         .fallback(answer::nothing_there)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(desk)

@@ -2,9 +2,11 @@
 
 use super::connect::{Identity, Means, SignedIn, Words};
 use super::health::{Attempt, Place, Refused, Transition};
+use super::seen;
 use crate::config::meant::BackendProxy;
 use crate::failure::{Failure, Kind, Retry, Side};
 use crate::route::Route;
+use crate::trace::Known;
 use bytes::BytesMut;
 use relay::conn::Conn;
 use relay::dial::{dial, exists_here, out_of_ports};
@@ -44,6 +46,19 @@ impl Call<'_> {
     /// # Errors
     /// What stood in the way, and whether it may be tried again.
     pub(super) async fn one_try(&self) -> Result<SignedIn, Failure> {
+        let witness = self.means.witness;
+        if let Some(ear) = witness.ear() {
+            ear.learn(&Known::Backend(Some(self.at), &self.route.host));
+        }
+        witness.saw(|| seen::tried(self.at, &self.route.host));
+        let outcome = self.tried().await;
+        if let Err(failure) = &outcome {
+            witness.saw(|| seen::failed(self.at, failure));
+        }
+        outcome
+    }
+
+    async fn tried(&self) -> Result<SignedIn, Failure> {
         let mut attempt = Some(self.enter().await?);
         let began = Instant::now();
         let mut heard = false;
@@ -156,11 +171,13 @@ impl Call<'_> {
             let detail = format!("{place}: connect: no answer");
             Err(Failure::new(Side::Backend, Kind::Connect, detail).retry(Retry::Again))
         })?;
+        self.means.witness.saw(|| seen::connected(self.at, &stream));
         relay::listen::tune(&stream).map_err(broken)?;
         let mut conn = Conn::clear(stream).map_err(broken)?;
         let greet_by = if self.others { self.deadline.min(Instant::now() + GREETING) } else { self.deadline };
         let (header, left_out) = self.proxy_header();
         if !header.is_empty() {
+            self.means.witness.saw(|| seen::header(&header, self.means.proxy_protocol, &left_out));
             timeout_at(greet_by, conn.write_all(&header)).await.map_err(|_| self.late("proxy-header"))?.map_err(broken)?;
         }
         if self.route.secure == Secure::Implicit {
@@ -238,10 +255,16 @@ impl Call<'_> {
             identity_refused: means.identity_refused,
         };
         let mut dance = Dance::new((words.dialect)(), plan);
+        if means.witness.listens() {
+            dance.overhear();
+        }
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
         loop {
             let step = dance.step(&mut input, &mut out);
+            if let Some(ear) = means.witness.ear() {
+                ear.backend_said(dance.overheard());
+            }
             if dance.greeted() {
                 greeted();
             }
@@ -273,6 +296,14 @@ impl Call<'_> {
                 }
                 Step::Event(DanceEvent::Welcome(welcome)) => {
                     let unsaid = left_out.iter().map(|name| format!("PROXY {name}"));
+                    let identity = if dance.introduced() {
+                        Identity::Told
+                    } else if means.proxy_protocol != BackendProxy::Off && route.introduce {
+                        Identity::Header
+                    } else {
+                        Identity::NotTold
+                    };
+                    means.witness.saw(|| seen::identity(identity, route.introduce, dance.identity_refused()));
                     return Ok(SignedIn {
                         conn,
                         address: *at,
@@ -280,13 +311,7 @@ impl Call<'_> {
                         welcome,
                         learnt: dance.learnt().map(str::to_owned),
                         tls,
-                        identity: if dance.introduced() {
-                            Identity::Told
-                        } else if means.proxy_protocol != BackendProxy::Off && route.introduce {
-                            Identity::Header
-                        } else {
-                            Identity::NotTold
-                        },
+                        identity,
                         identity_refused: dance.identity_refused().map(str::to_owned),
                         left_out: unsaid.chain(dance.left_out().iter().cloned()).collect(),
                         retries: 0,
@@ -326,14 +351,16 @@ impl Call<'_> {
         let place = &self.place;
         let connector = self.connector()?;
         let shaking = connector.connect(conn, server_name(&self.route.host), input);
-        timeout_at(by, shaking).await.map_err(|_| self.late("tls"))?.map_err(|e| {
+        let shaken = timeout_at(by, shaking).await.map_err(|_| self.late("tls"))?.map_err(|e| {
             // An invalid certificate is a matter for the operator; a handshake that broke may go well at another address.
             let retry = match e.kind {
                 TlsErrorKind::Certificate | TlsErrorKind::Config => Retry::Never,
                 _ => Retry::OtherAddress,
             };
             Failure::new(Side::Backend, Kind::BackendTls, format!("{place}: TLS: {e}")).retry(retry)
-        })
+        })?;
+        self.means.witness.saw(|| crate::login::seen::shaken("backend-tls", &shaken.1));
+        Ok(shaken)
     }
 }
 

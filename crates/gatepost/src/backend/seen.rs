@@ -1,13 +1,15 @@
 //! What a witness is told of a backend's address. Nothing here decides.
 
-use super::connect::Means;
+use super::connect::{Identity, Means};
 use super::health::Look;
+use crate::config::meant::BackendProxy;
 use crate::failure::Failure;
 use crate::route::Route;
 use crate::witness::Step;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// One address: what is known of it, whence it would be called, and what stands in the way.
 pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &Look, obstacle: Option<&Failure>) -> Step {
@@ -73,4 +75,42 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
 
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+/// One address is tried.
+pub(super) fn tried(at: SocketAddr, host: &str) -> Step {
+    Step::new("try", format!("{at} ({host})")).with("address", at.to_string()).with("host", host)
+}
+
+/// A connection is there.
+pub(super) fn connected(at: SocketAddr, stream: &TcpStream) -> Step {
+    let own = stream.local_addr().map(|own| own.to_string()).unwrap_or_default();
+    Step::new("connected", format!("to {at} from {own}")).with("address", at.to_string()).with("source", own)
+}
+
+/// The PROXY header that is said first.
+pub(super) fn header(header: &[u8], version: BackendProxy, left_out: &[&str]) -> Step {
+    // Version 1 is a line of text; of version 2 its length says enough.
+    let text = match version {
+        BackendProxy::V1 => wire::overheard::text(header),
+        _ => format!("PROXY header of version 2, {} octets", header.len()),
+    };
+    Step::new("proxy-header", text).with("octets", header.len()).with("left_out", left_out)
+}
+
+/// How the backend was told who is calling.
+pub(super) fn identity(identity: Identity, wanted: bool, refused: Option<&str>) -> Step {
+    let text = match (identity, refused) {
+        (_, Some(words)) => format!("not told: it refused to hear who is calling: {words}"),
+        (Identity::Told, None) => "told in the dialogue who is calling".to_owned(),
+        (Identity::Header, None) => "told by the PROXY header who is calling".to_owned(),
+        (Identity::NotTold, None) if wanted => "not told: it does not offer to hear who is calling".to_owned(),
+        (Identity::NotTold, None) => "not told: the row says proxy_not_trusted".to_owned(),
+    };
+    Step::new("identity", text).with("identity", identity.word())
+}
+
+/// It did not let the user in, or was not reached.
+pub(super) fn failed(at: SocketAddr, failure: &Failure) -> Step {
+    Step::new("failed", &*failure.detail).with("address", at.to_string()).with("reason", failure.kind.word())
 }

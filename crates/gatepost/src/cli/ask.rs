@@ -4,22 +4,26 @@
 //! sessions is asked of all of them.
 
 use super::{FAILED, UNREACHABLE};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// How long an answer may take: a reload opens databases and reads certificates.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest line of an answer that goes on.
+const LINE_MAX: usize = 4 << 20;
 /// The largest answer that is taken: a list of some hundred thousand sessions.
 const ANSWER_MAX: usize = 256 << 20;
 
@@ -152,36 +156,106 @@ pub fn try_ask(at: &At, method: Method, path: &str) -> Result<Answer, String> {
 pub fn try_say(at: &At, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let asking = async {
-        match at {
-            At::Socket(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
-                exchange(TokioIo::new(stream), method, path, body, None).await
-            }
-            At::Address(address, token) => {
-                let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
-                exchange(TokioIo::new(stream), method, path, body, Some(token)).await
-            }
-        }
+        let (response, driving) = send(at, method, path, body).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| e.to_string())?.to_bytes();
+        driving.abort();
+        Ok(Answer { status, body })
     };
     runtime.block_on(async { timeout(PATIENCE, asking).await }).map_err(|_| "no answer in time".to_owned())?
 }
 
-async fn exchange<S>(stream: TokioIo<S>, method: Method, path: &str, body: Bytes, token: Option<&str>) -> Result<Answer, String>
+/// Sends a request: the head of its answer, and who drives the connection.
+async fn send(at: &At, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
+    match at {
+        At::Socket(socket) => {
+            let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
+            exchange(TokioIo::new(stream), method, path, body, None).await
+        }
+        At::Address(address, token) => {
+            let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+            exchange(TokioIo::new(stream), method, path, body, Some(token)).await
+        }
+    }
+}
+
+async fn exchange<S>(
+    stream: TokioIo<S>,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    token: Option<&str>,
+) -> Result<(Response<Incoming>, JoinHandle<()>), String>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(stream).await.map_err(|e| e.to_string())?;
-    let driving = tokio::spawn(connection);
+    let driving = tokio::spawn(async { drop(connection.await) });
     let mut request = Request::builder().method(method).uri(path).header(HOST, "gatepost");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
     let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| e.to_string())?.to_bytes();
-    driving.abort();
-    Ok(Answer { status, body })
+    Ok((response, driving))
+}
+
+/// An answer that goes on, line by line. The connection ends with it.
+pub struct Lines {
+    body: Incoming,
+    held: BytesMut,
+    driving: JoinHandle<()>,
+}
+
+impl Lines {
+    /// Asks for one. `Ok(Err(_))`: it was refused.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn ask(at: &At, path: &str) -> Result<Result<Lines, Answer>, String> {
+        let asking = send(at, Method::GET, path, Bytes::new());
+        let (response, driving) = timeout(PATIENCE, asking).await.map_err(|_| "no answer in time".to_owned())??;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(Ok(Lines { body: response.into_body(), held: BytesMut::new(), driving }));
+        }
+        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| e.to_string())?.to_bytes();
+        Ok(Err(Answer { status, body }))
+    }
+
+    /// The next line that is not blank; `None` at the end. Nothing is lost where this is dropped while it waits.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.held) {
+                let line = self.held.split_to(end + 1).freeze();
+                if line.len() > 1 {
+                    return Ok(Some(line.slice(..end)));
+                }
+                continue;
+            }
+            if self.held.len() > LINE_MAX {
+                return Err("a line without an end".to_owned());
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(e.to_string()),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.held.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.driving.abort();
+    }
 }
 
 /// The words of a refusal.

@@ -17,6 +17,7 @@ mod sessions;
 mod show;
 mod status;
 mod table;
+mod trace;
 mod upgrade;
 mod version;
 
@@ -91,6 +92,8 @@ enum Verb {
     Sessions(sessions::Sessions),
     /// End connections, and let their users' logins wait for a while if you like
     Kick(kick::Kick),
+    /// Follow the dialogues of a user live, both legs and every decision, secrets masked
+    Trace(trace::Trace),
     /// The few commands of doveadm that scripts use: who, kick, proxy list, proxy kick
     Doveadm(doveadm::Doveadm),
     /// Say which version this is
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Undrain(drain)) => drain.go(&cli.file.config, false),
         Some(Verb::Sessions(sessions)) => sessions.go(&cli.file.config),
         Some(Verb::Kick(kick)) => kick.go(&cli.file.config),
+        Some(Verb::Trace(trace)) => trace.go(&cli.file.config),
         Some(Verb::Doveadm(doveadm)) => doveadm.go(&cli.file.config),
         Some(Verb::Version) => version::go(),
         None if cli.test => check::go(&cli.file.config),

@@ -163,7 +163,7 @@ impl<'a> Rehearsal<'a> {
             _ => {}
         }
         arrival.meet(live);
-        witness.saw(|| seen::trust(&arrival, live));
+        witness.saw(|| crate::login::seen::trust(&arrival, live));
 
         let settings = (door.protocol.settings)(&live.meant);
         let terms = arrival.terms(door, live, &settings, || house.learnt.common(door.protocol));

@@ -37,20 +37,6 @@ pub(super) fn peer(who: &str, peer: SocketAddr, here: SocketAddr, live: &Live) -
         .with("exempt", live.meant.limits.is_exempt(peer.ip()))
 }
 
-/// Whether the peer may say who is calling.
-pub(super) fn trust(arrival: &Arrival, live: &Live) -> Step {
-    let ip = arrival.origin.source.0.ip();
-    let net = live.meant.trust.networks.iter().find(|net| net.contains(&ip));
-    let text = match (&arrival.trust, net) {
-        (Some(_), Some(net)) => format!("{ip} is trusted (trust.networks: {net}): it may say who is calling"),
-        _ => format!("{ip} is not trusted (trust.networks): what it says of who is calling is not heard"),
-    };
-    Step::new("trust", text)
-        .with("address", ip.to_string())
-        .with("trusted", arrival.trust.is_some())
-        .with("network", net.map(ToString::to_string))
-}
-
 /// What the connection may be offered.
 pub(super) fn terms(door: &Door, arrival: &Arrival, terms: &Terms) -> Step {
     let key = match door.cleartext_auth {

@@ -15,6 +15,7 @@ use crate::failure::{Failure, Kind, Side};
 use crate::journal::{Level, Word};
 use crate::protocol::Protocol;
 use crate::route::{self, Asked, Route, Verdict, Waiting};
+use crate::trace::Known;
 use crate::users::{Answer, Question};
 use crate::witness::{Step, Witness};
 use std::net::{IpAddr, SocketAddr};
@@ -159,6 +160,10 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
         if let Some(entry) = caller.entry {
             entry.signing_in(Some(&answer.user));
         }
+        if let Some(ear) = witness.ear() {
+            ear.learn(&Known::User(&answer.user));
+            ear.is_now("signing-in");
+        }
         let waited = held_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let by_row = decision.hold.map_or(Waiting::Over, |hold| hold.waiting(now, waited, chance::number()));
@@ -191,6 +196,10 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
                 if let Some(entry) = caller.entry {
                     entry.held(true);
                 }
+                witness.saw(|| seen::held(why, wait));
+                if let Some(ear) = witness.ear() {
+                    ear.is_now("held");
+                }
                 // Whoever is held has not signed in: at our end it is sent away, not waited for.
                 tokio::select! {
                     () = sleep(wait) => continue,
@@ -216,6 +225,9 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
         match decision.verdict {
             Verdict::SignIn(route) => {
                 witness.saw(|| seen::route(&route, &live.meant));
+                if let Some(ear) = witness.ear() {
+                    ear.learn(&Known::Backend(route.address.map(|ip| SocketAddr::new(ip, route.port)), &route.host));
+                }
                 return Ok((answer, route));
             }
             Verdict::Refer(to) => {
@@ -290,6 +302,9 @@ async fn reach<'a>(
 async fn admit(house: &House, live: &Live, caller: &Caller<'_>, login: &Login, ready: Ready<'_>) -> Result<Admitted, Failure> {
     let introduction = || ready.introduction(caller);
     let credentials = || ready.credentials(&login.password);
+    if let Some(ear) = caller.witness.ear() {
+        ear.keeps(&credentials());
+    }
     let words = connect::Words { dialect: caller.protocol.dialect, introduction: &introduction, sign_in: &credentials };
     let backend = connect::sign_in(&ready.means, &ready.route, &ready.addresses, &words, ready.deadline).await?;
     let Ready { user, route, .. } = ready;

@@ -12,6 +12,7 @@ use crate::journal::{Journal, Level};
 use crate::metrics::Metrics;
 use crate::protocol::Protocol;
 use crate::resolve::Resolve;
+use crate::trace::Tracers;
 use crate::users::chain::Chain;
 use arc_swap::ArcSwap;
 use relay::listen::AcceptStats;
@@ -132,6 +133,8 @@ pub struct House {
     pub metrics: Metrics,
     /// What happened while accepting.
     pub accepted: Arc<AcceptStats>,
+    /// Who follows dialogues.
+    pub tracers: Arc<Tracers>,
     /// What is said of limits that are nearly reached.
     pub warnings: Warnings,
     /// Balancers are told to go elsewhere.
@@ -160,6 +163,7 @@ impl House {
             doors: ArcSwap::default(),
             metrics: Metrics::default(),
             accepted: Arc::default(),
+            tracers: Arc::default(),
             warnings: Warnings::default(),
             draining: AtomicBool::new(false),
             phase,

@@ -5,10 +5,13 @@
 use crate::backend::connect::Identity;
 use crate::failure::Failure;
 use crate::journal::{Journal, Level, Word};
+use crate::trace::Tap;
 use relay::TlsFacts;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wire::login::Front;
 use wire::origin::{ClientTls, Origin};
 
 /// Who, where and since when.
@@ -47,6 +50,8 @@ pub struct Record {
     pub since: Instant,
     /// Why it ended without a login, once it has.
     pub left: Option<&'static str>,
+    /// Who may be following, before the relay begins.
+    pub tap: Option<Arc<Tap>>,
 }
 
 /// How a client's connection is protected.
@@ -79,6 +84,7 @@ impl Record {
             tried: false,
             since: Instant::now(),
             left: None,
+            tap: None,
         };
         record.tell(origin);
         record
@@ -92,6 +98,16 @@ impl Record {
         self.via = origin.via();
     }
 
+    /// Tells who follows what was said by the client, and by us in `out`.
+    pub fn overhear(&self, front: &mut dyn Front, out: &[u8]) {
+        if let Some(tap) = &self.tap {
+            let lines = front.overheard(out);
+            if !lines.is_empty() {
+                tap.client_said(lines);
+            }
+        }
+    }
+
     /// The name that the backend was given.
     pub fn destuser(&self) -> &str {
         self.other_user.as_deref().unwrap_or(&self.user)
@@ -102,7 +118,7 @@ impl Record {
         self.notes.iter().find(|(have, _)| **have == *name).map(|(_, value)| &**value)
     }
 
-    fn write(&self, journal: &Journal, level: Level, event: &str, more: &[(&str, Word<'_>)]) {
+    fn write(&self, journal: &Journal, level: Level, event: &'static str, more: &[(&str, Word<'_>)]) {
         let mut words: Vec<(&str, Word<'_>)> = Vec::with_capacity(8 + more.len());
         words.push(("protocol", Word::Text(&self.protocol)));
         if !self.user.is_empty() {
@@ -122,6 +138,9 @@ impl Record {
             words.push(("secured", Word::Dovecot(secured)));
         }
         words.push(("session", Word::Text(&self.session)));
+        if let Some(tap) = &self.tap {
+            tap.journal(event, &words);
+        }
         journal.line(level, event, &words);
     }
 
@@ -220,7 +239,7 @@ impl Record {
     }
 
     /// A remark on the way.
-    pub fn note(&self, journal: &Journal, level: Level, event: &str, text: &dyn Display) {
+    pub fn note(&self, journal: &Journal, level: Level, event: &'static str, text: &dyn Display) {
         if journal.wants(level) {
             self.write(journal, level, event, &[("text", Word::Text(text))]);
         }

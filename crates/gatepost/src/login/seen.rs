@@ -1,14 +1,17 @@
 //! What a witness is told on the login way. Nothing here decides.
 
+use super::arrival::Arrival;
+use super::house::Live;
 use crate::config::meant::Meant;
 use crate::route::{self, Route};
 use crate::users::Answer;
 use crate::witness::{MASK, Step, Witness};
+use relay::TlsFacts;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::time::Duration;
 use wire::dance::Secure;
-use wire::origin::HopsLeft;
+use wire::origin::{HopsLeft, Origin};
 
 /// The name as given, and as every database and limit sees it.
 pub(super) fn name(given: &str, composed: &str) -> Step {
@@ -38,6 +41,54 @@ pub(super) fn hold(why: &str, wait: Duration) -> Step {
     Step::new("hold", format!("{why}: would be held for {seconds:.1} s, then the databases are asked again"))
         .more("what follows is what they say now")
         .with("seconds", seconds)
+}
+
+pub(super) fn held(why: &str, wait: Duration) -> Step {
+    let seconds = wait.as_secs_f64();
+    Step::new("hold", format!("{why}: held for {seconds:.1} s, then the databases are asked again")).with("seconds", seconds)
+}
+
+pub(super) fn guesses(wait: Duration) -> Step {
+    let seconds = wait.as_secs_f64();
+    let text = format!("waits {seconds:.1} s, because others at this address guess passwords (limits.guesses)");
+    Step::new("guesses", text).with("seconds", seconds)
+}
+
+/// Whether the peer may say who is calling.
+pub(crate) fn trust(arrival: &Arrival, live: &Live) -> Step {
+    let ip = arrival.origin.source.0.ip();
+    let net = live.meant.trust.networks.iter().find(|net| net.contains(&ip));
+    let text = match (&arrival.trust, net) {
+        (Some(_), Some(net)) => format!("{ip} is trusted (trust.networks: {net}): it may say who is calling"),
+        _ => format!("{ip} is not trusted (trust.networks): what it says of who is calling is not heard"),
+    };
+    Step::new("trust", text)
+        .with("address", ip.to_string())
+        .with("trusted", arrival.trust.is_some())
+        .with("network", net.map(ToString::to_string))
+}
+
+/// Who is calling, as it is believed now.
+pub(super) fn caller(origin: &Origin) -> Step {
+    let (client, session) = (origin.client.0, origin.session.as_str());
+    let via = origin.via();
+    let told = via.map_or_else(|| "nobody spoke for it".to_owned(), |via| format!("told by {via}"));
+    Step::new("caller", format!("client {client}, session {session}; {told}"))
+        .with("client", client.to_string())
+        .with("session", session)
+        .with("via", via.map(|via| via.to_string()))
+        .with("hops", origin.hops.get())
+}
+
+/// TLS that was agreed on.
+pub(crate) fn shaken(step: &'static str, facts: &TlsFacts) -> Step {
+    let name = facts.sni.as_ref().map(|name| format!(", for {name:?}")).unwrap_or_default();
+    let resumed = if facts.resumed { ", resumed" } else { "" };
+    Step::new(step, format!("{} {}{name}{resumed}", facts.version, facts.cipher))
+        .with("version", facts.version)
+        .with("cipher", facts.cipher)
+        .with("name", facts.sni.clone())
+        .with("resumed", facts.resumed)
 }
 
 /// The route as the row and `[backend]` make it.

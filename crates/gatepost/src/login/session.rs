@@ -10,12 +10,15 @@ use super::house::{Door, House, Live, Phase, Seat};
 use super::record::{LoginWords, Moved, Record, Secured, Shielding};
 use super::relayed::{LAST_WORDS, SignedIn};
 use super::roll::Entry;
+use super::seen;
 use crate::backend::health::Place;
 use crate::chance;
 use crate::config::meant::{Limits, ListenTls};
 use crate::failure::{Failure, Kind, PRIVACY_REQUIRED};
 use crate::journal::Level;
 use crate::protocol::Settings;
+use crate::trace::{Known, Tap, Who};
+use crate::witness::Ear;
 use bytes::BytesMut;
 use relay::clock::Clock;
 use relay::conn::Conn;
@@ -71,6 +74,9 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, 
         tls: None,
         stressed,
     };
+    if house.tracers.any() {
+        talk.record.tap = Some(talk.tap(false));
+    }
     let signed_in = talk.run(Instant::now() + patience).await;
     if signed_in.is_none() && talk.record.user.is_empty() {
         house.metrics.left(door.protocol.name, talk.record.left.unwrap_or("lost"));
@@ -104,6 +110,9 @@ impl Talk<'_> {
         let mut out = BytesMut::new();
         self.arrive(deadline).await?;
         self.record.secured = self.secured();
+        if let Some(tap) = &self.record.tap {
+            tap.hear(seen::trust(&self.who, self.live));
+        }
         if self.door.tls == ListenTls::Implicit {
             self.secure(&input, deadline).await?;
         }
@@ -116,9 +125,17 @@ impl Talk<'_> {
         let mut failed_logins = 0;
         let mut told_in_clear = false;
         let accepted = Instant::now();
+        front.overhear(self.record.tap.is_some());
         front.greet(&mut out);
         loop {
-            let step = match front.step(&mut input, &mut out) {
+            self.listen(&mut *front);
+            let step = front.step(&mut input, &mut out);
+            if let (Some(tap), Ok(Step::Event(LoginEvent::Login(login)))) = (&self.record.tap, &step) {
+                // Before anything is shown: what the client said of itself may hold it.
+                tap.keeps(&[&login.user], login.password.expose());
+            }
+            self.record.overhear(&mut *front, &out);
+            let step = match step {
                 Ok(step) => step,
                 Err(fault) => {
                     self.record.left(&self.house.journal, Level::Info, fault.rule, &fault.detail);
@@ -216,6 +233,7 @@ impl Talk<'_> {
                 }
                 Step::Event(LoginEvent::Unspeakable { user, mechanism, why }) => {
                     let began = Instant::now();
+                    self.known(&Known::User(&user));
                     let failure = Failure::credentials(why);
                     self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), None);
                     self.record.refused(&self.house.journal, &user, mechanism.name(), &failure, Duration::ZERO);
@@ -242,6 +260,41 @@ impl Talk<'_> {
     pub(super) fn told(&mut self) {
         self.record.tell(&self.who.origin);
         self.entry.tell(&self.who.origin);
+        if let Some(tap) = &self.record.tap {
+            tap.learn(&Known::Client(self.who.origin.client.0, self.who.origin.session.as_str()));
+            tap.hear(seen::caller(&self.who.origin));
+        }
+    }
+
+    /// Looks whether somebody traces, now that the client or we are about to say something.
+    fn listen(&mut self, front: &mut dyn Front) {
+        let any = self.house.tracers.any();
+        if any != self.record.tap.is_some() {
+            self.record.tap = any.then(|| self.tap(true));
+            front.overhear(any);
+        }
+    }
+
+    /// What somebody may follow; it is so far known what it is known by now.
+    fn tap(&self, under_way: bool) -> Arc<Tap> {
+        let origin = &self.who.origin;
+        let who = Who {
+            number: self.entry.number,
+            protocol: self.door.protocol.name,
+            listener: self.door.bound,
+            clients: vec![origin.client.0],
+            sessions: vec![origin.session.as_str().into()],
+            users: Vec::new(),
+            backends: Vec::new(),
+        };
+        Arc::new(Tap::new(&self.house.tracers, who, under_way))
+    }
+
+    /// Tells who follows what is known now.
+    fn known(&self, known: &Known<'_>) {
+        if let Some(tap) = &self.record.tap {
+            tap.learn(known);
+        }
     }
 
     /// What this connection may be offered.
@@ -283,6 +336,9 @@ impl Talk<'_> {
             Ok(Ok((conn, facts))) => {
                 let (version, cipher) = (Some(facts.version.to_string()), Some(facts.cipher.to_string()));
                 self.who.shook_hands(facts.sni.as_ref(), &ClientTls { version, cipher, common_name: None });
+                if let Some(tap) = &self.record.tap {
+                    tap.hear(seen::shaken("client-tls", &facts));
+                }
                 self.conn = Some(conn);
                 self.tls = Some(facts);
                 self.record.secured = Secured::Tls;
@@ -350,6 +406,7 @@ impl Talk<'_> {
             return Some(());
         }
         front.goodbye(Goodbye::TooManyFailures, out);
+        self.record.overhear(front, out);
         self.record.left(&self.house.journal, Level::Info, "too-many-failures", &"limits.failed_logins is reached");
         self.last_words(out).await;
         None
@@ -396,11 +453,15 @@ impl Talk<'_> {
         };
         self.house.metrics.login(self.door.protocol.name, words.took);
         self.record.login(&self.house.journal, &words);
+        self.record.overhear(front, &out);
         let by = Instant::now() + LAST_WORDS * 5;
         if self.send(&mut out, by, "welcome").await.is_none() {
             // Every login has its end.
             self.record.end(&self.house.journal, "client", &"gone before it heard that it is in", &Moved::default());
             return None;
+        }
+        if let Some(tap) = &self.record.tap {
+            tap.relayed();
         }
         let settings = (self.door.protocol.settings)(&self.live.meant);
         let record = std::mem::replace(&mut self.record, Record::new(self.door.protocol.name, &self.who.origin));
@@ -409,7 +470,7 @@ impl Talk<'_> {
             backend: backend.conn,
             early: Early { to_backend: input, to_client: backend.leftover },
             here: self.house.health.session(Place::new(backend.address, &route)),
-            record: Arc::new(Record { since: std::time::Instant::now(), ..record }),
+            record: Arc::new(Record { since: std::time::Instant::now(), tap: None, ..record }),
             entry: Arc::clone(&self.entry),
             idle: settings.idle_timeout,
             entered,
@@ -420,6 +481,7 @@ impl Talk<'_> {
     async fn leave(&mut self, front: &mut dyn Front, why: Goodbye, reason: &'static str, text: String) {
         let mut out = BytesMut::new();
         front.goodbye(why, &mut out);
+        self.record.overhear(front, &out);
         self.record.left(&self.house.journal, Level::Info, reason, &text);
         self.last_words(&out).await;
     }

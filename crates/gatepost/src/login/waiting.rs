@@ -6,10 +6,12 @@
 use super::auth::{self, Admitted, Caller};
 use super::house::Phase;
 use super::relayed::{LAST_WORDS, LAST_WORDS_KICKED};
+use super::seen;
 use super::session::{KICKED, READ, Talk};
 use crate::failure::Failure;
 use crate::journal::Level;
-use crate::witness::Witness;
+use crate::trace::Known;
+use crate::witness::{Ear, Witness};
 use bytes::BytesMut;
 use std::pin::pin;
 use std::time::Duration;
@@ -33,21 +35,27 @@ impl Talk<'_> {
         input: &mut BytesMut,
     ) -> Option<Result<Admitted, Failure>> {
         let client_id = front.client_id().to_vec();
+        let tap = self.record.tap.clone();
         let caller = Caller {
             protocol: self.door.protocol,
             origin: &self.who.origin,
             protected: self.who.protected(),
             exempt: self.who.exempt(self.live),
             client_id: &client_id,
-            witness: Witness::NOBODY,
+            witness: Witness::of(tap.as_deref().map(|tap| tap as &dyn Ear)),
             entry: Some(&self.entry),
         };
         self.entry.signing_in(Some(&login.user));
+        if let Some(tap) = &tap {
+            tap.learn(&Known::User(&login.user));
+            tap.is_now("signing-in");
+        }
         let mut phase = self.house.phase.clone();
         let conn = self.conn.as_mut()?;
         let wait = self.house.guard.delay(self.who.origin.client.0.ip(), self.live.meant.limits.guesses);
         let mut work = pin!(async {
             if !wait.is_zero() && !caller.exempt {
+                caller.witness.saw(|| seen::guesses(wait));
                 sleep(wait).await;
             }
             auth::sign_in(self.house, self.live, &caller, login).await
@@ -87,6 +95,7 @@ impl Talk<'_> {
                 () = Phase::Leaving.reached(&mut phase) => {
                     let mut words = BytesMut::new();
                     front.goodbye(Goodbye::ShuttingDown, &mut words);
+                    self.record.overhear(front, &words);
                     self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its login");
                     let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
                     let _ = timeout(LAST_WORDS, last).await;
@@ -95,6 +104,7 @@ impl Talk<'_> {
                 () = self.entry.kicked() => {
                     let mut words = BytesMut::new();
                     front.goodbye(Goodbye::Kicked, &mut words);
+                    self.record.overhear(front, &words);
                     self.record.left(&self.house.journal, Level::Info, "kicked", &format_args!("{KICKED}, while the login of {} was looked at", login.user));
                     let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
                     let _ = timeout(LAST_WORDS_KICKED, last).await;
@@ -103,6 +113,7 @@ impl Talk<'_> {
                 _ = still_here.tick() => {
                     let mut words = BytesMut::new();
                     front.still_here(&mut words);
+                    self.record.overhear(front, &words);
                     if let Ok(Err(_)) | Err(_) = timeout(LAST_WORDS, conn.write_all(&words)).await {
                         self.record.left(&self.house.journal, Level::Info, "lost", &"the client left while its login was looked at");
                         return None;

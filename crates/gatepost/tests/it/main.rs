@@ -40,4 +40,5 @@ mod sources;
 mod status;
 mod stream;
 mod supervised;
+mod trace;
 mod upgrade;
