@@ -21,6 +21,7 @@
 )]
 
 pub mod certs;
+pub mod chromium;
 pub mod dir;
 pub mod dovecot;
 pub mod gatepost;
