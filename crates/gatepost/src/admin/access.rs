@@ -3,7 +3,7 @@
 use super::Desk;
 use super::answer::Refusal;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -46,7 +46,7 @@ pub fn read_token(file: &Path) -> Result<Token, String> {
 
 /// Lets those pass who have the token. What needs none is routed before this.
 pub async fn with_token(State(desk): State<Desk>, request: Request, next: Next) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION).map(axum::http::HeaderValue::as_bytes);
+    let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let word =
         given.and_then(|value| value.split_first_chunk::<7>()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
     let live = desk.house.live.load();
@@ -62,9 +62,52 @@ pub async fn with_token(State(desk): State<Desk>, request: Request, next: Next) 
     next.run(request).await
 }
 
+/// Refuses what a page of another site makes a browser order. Where a web server in front lets browsers in without our token,
+/// nothing else would tell such an order from one of the person at the browser.
+pub async fn own_pages_only(request: Request, next: Next) -> Response {
+    if request.method().is_safe() || is_own(request.headers()) {
+        next.run(request).await
+    } else {
+        Refusal(StatusCode::FORBIDDEN, "a page of another site may order nothing here".into()).into_response()
+    }
+}
+
+/// Browsers say where a page is from; they leave `Sec-Fetch-Site` out where the server's address is neither HTTPS nor loopback.
+fn is_own(headers: &HeaderMap) -> bool {
+    let said = |name| headers.get(name).map(HeaderValue::as_bytes);
+    match (said(HeaderName::from_static("sec-fetch-site")), said(header::ORIGIN)) {
+        (Some(site), _) => matches!(site, b"same-origin" | b"none"),
+        (None, Some(origin)) => {
+            let host = [&b"http://"[..], b"https://"].iter().find_map(|scheme| origin.strip_prefix(*scheme));
+            host.is_some() && host == said(header::HOST)
+        }
+        (None, None) => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_told_apart() {
+        for (site, origin, own) in [
+            (None, None, true),
+            (Some("same-origin"), Some("https://mail.example.com"), true),
+            (Some("none"), None, true),
+            (Some("cross-site"), None, false),
+            (Some("same-site"), Some("http://gate:8080"), false),
+            (None, Some("http://gate:8080"), true),
+            (None, Some("http://gate:8081"), false),
+            (None, Some("null"), false),
+            (None, Some("http://evil.example"), false),
+        ] {
+            let mut headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("gate:8080"))]);
+            site.map(|site| headers.insert("sec-fetch-site", HeaderValue::from_static(site)));
+            origin.map(|origin| headers.insert(header::ORIGIN, HeaderValue::from_static(origin)));
+            assert_eq!(is_own(&headers), own, "{site:?} {origin:?}");
+        }
+    }
 
     #[test]
     fn a_token_is_one_long_word() {

@@ -13,7 +13,9 @@
 mod access;
 mod answer;
 mod explain;
+mod failures;
 mod figures;
+mod history;
 mod listening;
 mod orders;
 mod serve;
@@ -26,9 +28,11 @@ pub use listening::{Listening, Sockets};
 pub use orders::{Order, Orders, Succeeded};
 pub use status::Rates;
 
+use crate::login::history::keep as keep_history;
 use crate::login::house::House;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,10 +54,11 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// For this house. Snapshots of its counters are taken as long as the runtime lives.
+    /// For this house. Snapshots of its counters and samples of its sessions are taken as long as the runtime lives.
     pub fn new(house: Arc<House>, orders: Orders) -> Desk {
         let rates = Rates::new(&house);
         tokio::spawn(rates.clone().watch(Arc::clone(&house)));
+        tokio::spawn(keep_history(Arc::clone(&house)));
         Desk { house, orders, rates, started: Instant::now() }
     }
 }
@@ -62,6 +67,8 @@ impl Desk {
 pub fn routes(desk: Desk) -> Router {
     Router::new()
         .route("/metrics", get(figures::metrics))
+        .route("/v1/failures", get(failures::list))
+        .route("/v1/history", get(history::list))
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/kick", post(sessions::kick))
         .route("/v1/status", get(status::status))
@@ -71,6 +78,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/upgrade", post(orders::upgrade))
         .route("/v1/trace", get(trace::follow))
         .fallback(answer::nothing_there)
+        .layer(from_fn(access::own_pages_only))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(desk)
 }

@@ -2,7 +2,7 @@
 //!
 //! Both take the same words to say who is meant, as a query: `user` and `destuser` with `*` and `?`, `client` (address or
 //! network), `backend` (address, `address:port`, network or the row's host), `protocol`, `session`, `state`; and
-//! `field`, the name of a `user_NAME` column that `user` is then about. `user`, `client` and `backend` may come several
+//! `field`, the name of a `user_NAME` column that `user` is then about; `exact=1` makes `*` and `?` ordinary characters. `user`, `client` and `backend` may come several
 //! times, and any of them will do. All kinds of words that are given must match.
 
 use super::Desk;
@@ -10,7 +10,7 @@ use super::answer::{Refusal, VERSION, json};
 use crate::config::parse_duration;
 use crate::journal::{Level, Word};
 use crate::login::record::{Record, Shielding};
-use crate::login::roll::{Entry, Filter, HOLD_MAX, Held, State, View, net};
+use crate::login::roll::{Entry, Filter, HOLD_MAX, Held, Mask, State, View, net};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{RawQuery, State as With};
 use axum::http::{StatusCode, header};
@@ -37,11 +37,14 @@ struct Asked {
     hold: Option<Duration>,
     all: bool,
     dry_run: bool,
+    /// List only so many, those that came last.
+    limit: Option<usize>,
 }
 
 fn asked(query: Option<&str>) -> Result<Asked, Refusal> {
     let mut asked = Asked::default();
-    let mut users = Vec::new();
+    let mut users: Vec<Mask> = Vec::new();
+    let mut exact = false;
     let mut field: Option<Box<str>> = None;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let bad = |why: String| Refusal::bad(format!("{name}: {} {why}", value.escape_debug()));
@@ -63,6 +66,11 @@ fn asked(query: Option<&str>) -> Result<Asked, Refusal> {
                 filter.state = Some(known.ok_or_else(|| bad("is not talking, signing-in, held or relayed".into()))?);
             }
             "hold" => asked.hold = Some(parse_duration(&value).ok_or_else(|| bad("is no length of time such as 60s".into()))?),
+            "exact" => exact = matches!(&*value, "" | "1" | "true"),
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| *limit > 0);
+                asked.limit = Some(limit.ok_or_else(|| bad("is no number of connections".into()))?);
+            }
             "all" => asked.all = matches!(&*value, "" | "1" | "true"),
             "dry_run" => asked.dry_run = matches!(&*value, "" | "1" | "true"),
             _ => return Err(Refusal::bad(format!("there is no {}", name.escape_debug()))),
@@ -70,6 +78,9 @@ fn asked(query: Option<&str>) -> Result<Asked, Refusal> {
         if users.len().max(filter.client.len()).max(filter.backend.len()) > WORDS_MAX {
             return Err(Refusal::bad(format!("{name}: at most {WORDS_MAX} at a time")));
         }
+    }
+    if exact {
+        users.iter_mut().chain(&mut asked.filter.destuser).for_each(Mask::exact);
     }
     match field {
         Some(field) if users.is_empty() => return Err(Refusal::bad(format!("field: {field} of whom? say user, too"))),
@@ -146,8 +157,13 @@ fn told(view: &View) -> Told<'_> {
 
 /// `GET /v1/sessions`.
 pub async fn list(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let Asked { filter, .. } = asked(query.as_deref())?;
-    let pages = Pages { rest: desk.house.roll.all().into_iter(), filter, told: 0, stage: Stage::Head };
+    let Asked { filter, limit, .. } = asked(query.as_deref())?;
+    let mut all = desk.house.roll.all();
+    if limit.is_some() {
+        all.reverse();
+    }
+    let limit = limit.unwrap_or(usize::MAX);
+    let pages = Pages { rest: all.into_iter(), filter, limit, told: 0, total: 0, stage: Stage::Head };
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], Body::new(pages)).into_response())
 }
 
@@ -155,7 +171,9 @@ pub async fn list(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result<R
 struct Pages {
     rest: std::vec::IntoIter<Arc<Entry>>,
     filter: Filter,
+    limit: usize,
     told: usize,
+    total: usize,
     stage: Stage,
 }
 
@@ -183,13 +201,17 @@ impl HttpBody for Pages {
         }
         for _ in 0..PAGE {
             let Some(entry) = pages.rest.next() else {
-                text.extend_from_slice(format!("\n],\"total\":{}}}\n", pages.told).as_bytes());
+                text.extend_from_slice(format!("\n],\"total\":{}}}\n", pages.total).as_bytes());
                 pages.stage = Stage::Done;
                 break;
             };
             let view = View::of(&entry);
             // One that has ended meanwhile is only held by us.
             if entry.slot().order().is_some() || !pages.filter.admits(&view) {
+                continue;
+            }
+            pages.total += 1;
+            if pages.told >= pages.limit {
                 continue;
             }
             text.extend_from_slice(if pages.told == 0 { b"\n" } else { b",\n" });
@@ -214,7 +236,10 @@ struct Kicked {
 
 /// `POST /v1/kick`: both sides of every connection that is meant are closed within a second.
 pub async fn kick(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let Asked { filter, hold, all, dry_run } = asked(query.as_deref())?;
+    let Asked { filter, hold, all, dry_run, limit } = asked(query.as_deref())?;
+    if limit.is_some() {
+        return Err(Refusal::bad("limit is for lists: a kick ends all that are meant"));
+    }
     if filter.is_empty() && !all {
         return Err(Refusal::bad("say whom to kick: user, destuser, client, backend, protocol, session or state; or all=1"));
     }
@@ -266,6 +291,10 @@ mod tests {
         let all = fine("user=a*&user=b%40c&client=192.0.2.0/24&backend=10.0.0.1:143&protocol=imap&session=x&state=held&hold=60s");
         assert_eq!((all.filter.user.len(), all.filter.client.len(), all.filter.backend.len()), (2, 1, 1));
         assert_eq!(all.hold, Some(Duration::from_secs(60)));
+        assert!(fine("user=a*").filter.user.iter().any(|mask| mask.matches("ab")));
+        let exact = fine("user=a*&destuser=*&exact=1").filter;
+        assert!(exact.user.iter().all(|mask| mask.matches("a*") && !mask.matches("ab")));
+        assert!(exact.destuser.is_some_and(|mask| mask.matches("*") && !mask.matches("x")));
         let (field, masks) = fine("field=user_alias&user=x").filter.alternative.unwrap();
         assert_eq!((&*field, masks.len()), ("user_alias", 1));
         for bad in [
@@ -280,6 +309,8 @@ mod tests {
             "session=",
             "field=user_alias",
             "field=alias&user=x",
+            "limit=0",
+            "limit=-1",
         ] {
             assert!(asked(Some(bad)).is_err(), "{bad}");
         }

@@ -1,6 +1,8 @@
 //! What every session finds in place: the live configuration, the tables, the journal.
 
+use super::failures::Failures;
 use super::guard::Guard;
+use super::history::History;
 use super::learnt::Learnt;
 use super::limits::{Ceiling, Under, Warnings};
 use super::roll::Roll;
@@ -111,6 +113,10 @@ pub struct House {
     pub journal: Journal,
     /// Limits.
     pub guard: Arc<Guard>,
+    /// Whose logins fail.
+    pub failures: Failures,
+    /// What was on.
+    pub history: History,
     /// Who is on.
     pub roll: Roll,
     /// What backends can do, as they told it.
@@ -152,6 +158,8 @@ impl House {
             live: ArcSwap::from(live),
             journal,
             guard: Arc::new(Guard::default()),
+            failures: Failures::default(),
+            history: History::default(),
             roll: Roll::default(),
             learnt: Learnt::default(),
             health: Arc::default(),

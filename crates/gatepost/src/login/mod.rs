@@ -2,7 +2,9 @@
 
 pub mod arrival;
 pub mod auth;
+pub mod failures;
 pub mod guard;
+pub mod history;
 pub mod house;
 pub mod learnt;
 pub mod limits;

@@ -225,6 +225,7 @@ impl Talk<'_> {
                     self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), Some(began.elapsed()));
                     let mechanism = login.mechanism.name();
                     self.record.refused(&self.house.journal, &login.user, mechanism, &failure, began.elapsed());
+                    self.count_failure(&login.user, &failure);
                     drop(login);
                     self.entry.signing_in(None);
                     self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
@@ -237,6 +238,7 @@ impl Talk<'_> {
                     let failure = Failure::credentials(why);
                     self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), None);
                     self.record.refused(&self.house.journal, &user, mechanism.name(), &failure, Duration::ZERO);
+                    self.count_failure(&user, &failure);
                     self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
                     deadline += began.elapsed();
                 }
@@ -254,6 +256,10 @@ impl Talk<'_> {
                 }
             }
         }
+    }
+
+    fn count_failure(&self, user: &str, failure: &Failure) {
+        self.house.failures.note(user, failure, self.door.protocol.name, self.who.origin.client.0.ip());
     }
 
     /// Who is calling is known anew: for the journal and the roll.

@@ -10,8 +10,10 @@ pub mod counts;
 pub mod exposition;
 mod process;
 mod scrape;
+mod totals;
 
 pub use scrape::render;
+pub use totals::{Total, totals};
 
 use crate::failure;
 use crate::protocol::PROTOCOLS;

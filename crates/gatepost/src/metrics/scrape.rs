@@ -2,22 +2,18 @@
 //!
 //! Nothing here is kept between two scrapes, but what a sum of bytes was: it may not be seen to fall.
 
-use super::counts::Counter;
 use super::exposition::{Kind, Page};
 use super::process;
+use super::totals::totals;
 use crate::backend::health::{Report, Standing, Tries};
 use crate::login::house::House;
 use crate::login::limits;
 use crate::login::roll::State;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use Kind::{Counter as C, Gauge as G, Histogram as H};
-
-/// After so long without a byte a session counts as idle.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// What is listened to, counted and known, in the text format of Prometheus.
 pub fn render(house: &House) -> String {
@@ -69,59 +65,22 @@ fn sessions(house: &House, page: &mut Page) {
             family.sample(&[("protocol", one.name), ("by", by)], count);
         }
     }
-    // First those that have ended: a session that ends between the two looks is missed once, and never counted twice.
-    let ended: Vec<(u64, u64)> = spoken.iter().map(|one| (one.to_backend.get(), one.to_client.get())).collect();
-    fence(Ordering::Acquire);
-    let live = live(house);
+    let totals = totals(house);
     let help = "Octets relayed, those of sessions that go on included.";
     let mut family = page.family("gatepost_relayed_bytes_total", C, help);
-    for ((one, ended), live) in spoken.iter().zip(ended).zip(&live) {
-        let mut told = |direction, told: &Counter, sum| {
-            family.sample(&[("protocol", one.name), ("direction", direction)], told.at_least(sum));
-        };
-        told("to_backend", &one.told_to_backend, ended.0.saturating_add(live.to_backend));
-        told("to_client", &one.told_to_client, ended.1.saturating_add(live.to_client));
+    for one in &totals {
+        family.sample(&[("protocol", one.protocol), ("direction", "to_backend")], one.to_backend);
+        family.sample(&[("protocol", one.protocol), ("direction", "to_client")], one.to_client);
     }
     let mut family = page.family("gatepost_idle_sessions", G, "Sessions in which nothing has moved for a minute.");
-    spoken.iter().zip(&live).for_each(|(one, live)| family.sample(&[("protocol", one.name)], live.idle));
+    totals.iter().for_each(|one| family.sample(&[("protocol", one.protocol)], one.idle));
     let help = "Logins that are looked at (signing-in), or that wait for delay_until or the hold of a kick (held).";
     let mut family = page.family("gatepost_logins_in_progress", G, help);
-    for (one, live) in spoken.iter().zip(&live) {
-        for (state, count) in [(State::SigningIn, live.signing_in), (State::Held, live.held)] {
-            family.sample(&[("protocol", one.name), ("state", state.word())], count);
+    for one in &totals {
+        for (state, count) in [(State::SigningIn, one.signing_in), (State::Held, one.held)] {
+            family.sample(&[("protocol", one.protocol), ("state", state.word())], count);
         }
     }
-}
-
-/// What the sessions of a protocol are about that go on.
-#[derive(Default, Clone)]
-struct Going {
-    to_backend: u64,
-    to_client: u64,
-    idle: usize,
-    signing_in: usize,
-    held: usize,
-}
-
-/// One walk over the roll; in the order of the protocols.
-fn live(house: &House) -> Vec<Going> {
-    let spoken = &house.metrics.spoken;
-    let mut all = vec![Going::default(); spoken.len()];
-    for entry in house.roll.all() {
-        let index = spoken.iter().position(|one| one.name == entry.protocol);
-        let Some(going) = index.and_then(|index| all.get_mut(index)) else { continue };
-        if let Some((to_backend, to_client)) = entry.unsettled() {
-            going.to_backend += to_backend;
-            going.to_client += to_client;
-        }
-        match entry.state() {
-            State::Talking => {}
-            State::SigningIn => going.signing_in += 1,
-            State::Held => going.held += 1,
-            State::Relayed => going.idle += usize::from(entry.slot().idle() >= IDLE),
-        }
-    }
-    all
 }
 
 fn accepting(house: &House, page: &mut Page) {

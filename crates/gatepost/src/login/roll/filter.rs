@@ -13,12 +13,23 @@ const MASK_MAX: usize = 512;
 
 /// A name with `*` (any characters, none too) and `?` (one character), as `doveadm` has them. Case counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mask(Box<str>);
+pub struct Mask {
+    text: Box<str>,
+    exact: bool,
+}
 
 impl Mask {
+    /// From here on `*` and `?` are ordinary characters: for names that somebody else chose.
+    pub fn exact(&mut self) {
+        self.exact = true;
+    }
+
     /// Whether a text matches. Time is bounded by the product of both lengths, whatever the mask.
     pub fn matches(&self, text: &str) -> bool {
-        let (mut mask, mut rest) = (self.0.chars(), text.chars());
+        if self.exact {
+            return *self.text == *text;
+        }
+        let (mut mask, mut rest) = (self.text.chars(), text.chars());
         // Where to go on when a star has to take one character more.
         let mut star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
         loop {
@@ -45,7 +56,7 @@ impl Mask {
 
     /// The text of the mask.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -55,7 +66,7 @@ impl FromStr for Mask {
         match text.len() {
             0 => Err("is empty".to_owned()),
             n if n > MASK_MAX => Err(format!("is longer than {MASK_MAX} octets")),
-            _ => Ok(Mask(text.into())),
+            _ => Ok(Mask { text: text.into(), exact: false }),
         }
     }
 }
