@@ -1,6 +1,7 @@
 //! What other programs ask at intervals: `/metrics` (Prometheus), `/livez` and `/readyz` (balancers, orchestrators).
 
 use super::Desk;
+use super::page;
 use crate::login::house::Phase;
 use crate::metrics::exposition::CONTENT_TYPE;
 use crate::metrics::render;
@@ -15,9 +16,9 @@ pub async fn metrics(State(desk): State<Desk>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], render(&desk.house)).into_response()
 }
 
-/// What needs no token: it tells nothing of users or backends.
+/// What needs no token: it tells nothing of users or backends. With the files of the status page.
 pub fn open(desk: Desk) -> Router {
-    Router::new().route("/livez", get(|| async { "live\n" })).route("/readyz", get(readyz)).with_state(desk)
+    Router::new().route("/livez", get(|| async { "live\n" })).route("/readyz", get(readyz)).with_state(desk).merge(page::files())
 }
 
 /// Whether a client that connects now may sign in. Not whether backends are up: a balancer that takes this process away because

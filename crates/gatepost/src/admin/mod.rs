@@ -18,6 +18,7 @@ mod figures;
 mod history;
 mod listening;
 mod orders;
+mod page;
 mod serve;
 mod sessions;
 mod status;

@@ -30,6 +30,7 @@ mod logs;
 mod metrics;
 mod misbehave;
 mod moving;
+mod page;
 mod privileges;
 mod proxy_protocol;
 mod proxy_protocol_out;
