@@ -4,7 +4,7 @@
 //! pipe or a daemon: when the queue is full the line is dropped and counted, and the count is written as soon as there is
 //! room. What a target does not take is counted likewise.
 //!
-//! A format spells an event ([`text`], [`json`], [`dovecot`]); a target carries the line ([`target`]). Which of them are
+//! A format spells an event (`text`, `json`, `dovecot`); a target carries the line (`target`). Which of them are
 //! in force changes with a reload, between two lines of the queue: each line goes where it was spelled for.
 //!
 //! Whatever a peer or a database may have influenced is escaped: control characters and the Unicode characters that

@@ -13,7 +13,7 @@ pub fn ours() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/fail2ban/filter.d/gatepost.conf")
 }
 
-/// The filter that Debian has for Dovecot. Versions before 1.1 do not know the words of Dovecot 2.4: then what the later
+/// The filter that Debian has for Dovecot. Versions up to 1.1.0 do not know the words of Dovecot 2.4: then what the later
 /// ones look for is put in.
 fn stock(format: &str, dir: &Dir) -> Option<PathBuf> {
     let path = PathBuf::from("/etc/fail2ban/filter.d/dovecot.conf");
