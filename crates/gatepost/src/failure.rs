@@ -111,6 +111,7 @@ pub const WORDS: &[&str] = &[
     "loop",
     "nologin",
     "referral",
+    "held",
     "internal",
 ];
 

@@ -28,6 +28,7 @@ use crate::route::Route;
 use report::Names;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,7 @@ const CALM: Duration = Duration::from_secs(10);
 
 /// One way to reach a backend. A row that expects TLS where there is none, or calls from an address that cannot reach it, must
 /// neither speak for the others nor take their places, so each way counts by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 pub struct Place {
     /// Address and port.
     at: SocketAddr,
@@ -61,8 +62,28 @@ pub struct Place {
     implicit_tls: bool,
     /// The row's own source address.
     source: Option<IpAddr>,
-    /// What is spoken there.
+    /// What is spoken there; makes no other place, it is only told.
     protocol: &'static str,
+}
+
+impl Place {
+    fn way(&self) -> (SocketAddr, bool, Option<IpAddr>) {
+        (self.at, self.implicit_tls, self.source)
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        self.way() == other.way()
+    }
+}
+
+impl Eq for Place {}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.way().hash(state);
+    }
 }
 
 impl Place {

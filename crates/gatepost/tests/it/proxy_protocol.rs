@@ -413,7 +413,7 @@ fn connections_before_login_are_counted_for_the_client_of_the_header() {
         client.greeting();
     }
     let mut third = connect(1);
-    assert_eq!(third.read_to_end(), b"* BYE Too many connections.\r\n");
+    assert_eq!(third.read_to_end(), b"* BYE Too many connections without a login from your address.\r\n");
     let line = house.gate.gatepost.log().wait_for_all(&[" disconnect ", "client=203.0.113.1:4711 ", "reason=limit"]);
     assert!(line.contains("limits.connections_before_login"), "{line}");
     // One that leaves makes room for another one.
