@@ -1,6 +1,8 @@
 //! What a service manager hears from the program, and the sockets it hands over.
 
 use crate::gate::{BINARY, Want, config, echo_backend, everybody_at};
+use crate::upgrade::{signal, upgrade, wait_for_end};
+use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
@@ -193,7 +195,16 @@ fn sockets_of_systemd_are_served_by_all_shards_and_the_rest_is_bound() {
     }
     assert!(first.command("NOOP").is_ok());
     assert!(TcpListener::bind(at).is_err(), "somebody listens there");
-    gatepost.stop();
+    // The successor has it from its predecessor, not from systemd.
+    let successor = upgrade(gatepost.dir().path()).unwrap_or_else(|why| panic!("{why:?}; {}", gatepost.log().tail()));
+    let mut second = Client::greeted(at);
+    assert!(second.login("second", "x").is_ok() && first.command("NOOP").is_ok());
+    drop(first);
+    drop(clients);
+    wait_for_end(gatepost.id());
+    assert!(second.command("NOOP").is_ok());
+    signal(successor, Signal::TERM);
+    wait_for_end(successor);
     TcpListener::bind(at).expect("the socket is closed with the program");
 }
 

@@ -15,7 +15,7 @@ use testkit::peer::{Backend, Client, FakeBackend};
 use testkit::{Dir, Protocol, real};
 
 /// `gatepost upgrade` of this process: its successor, or the exit code and all that was said.
-fn upgrade(dir: &Path) -> Result<u32, (Option<i32>, String)> {
+pub fn upgrade(dir: &Path) -> Result<u32, (Option<i32>, String)> {
     let out = Command::new(BINARY).args(["upgrade", "--config"]).arg(dir.join("gatepost.toml")).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     match out.status.code() {
@@ -33,7 +33,7 @@ fn ask(dir: &Path, words: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-fn signal(process: u32, signal: Signal) {
+pub fn signal(process: u32, signal: Signal) {
     let process = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
     rustix::process::kill_process(process, signal).expect("the process is there");
 }
@@ -44,7 +44,7 @@ fn runs(process: u32) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-fn wait_for_end(process: u32) {
+pub fn wait_for_end(process: u32) {
     testkit::wait::until("the process has ended", || !runs(process));
 }
 
@@ -61,6 +61,7 @@ impl House {
         authority.server("gate", &["localhost"]);
         let program = dir.join(program);
         std::fs::copy(BINARY, &program).unwrap();
+        dir.write("token", "0123456789abcdef");
         House { gatepost: Gatepost::start_in(dir, program, text, |_| {}), authority }
     }
 
@@ -93,7 +94,10 @@ fn users(backends: &[FakeBackend]) -> String {
 #[test]
 fn three_upgrades_under_load_refuse_nobody_and_old_sessions_live_on() {
     let backends = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
-    let text = config(&Want { users: &users(&backends), more: POP3_TOO, ..Default::default() });
+    // A socket that two processes cannot both open: it must come with the others.
+    let port = testkit::free_port();
+    let admin = format!("[admin]\naddress = [\"127.0.0.1:{}\"]\ntoken_file = \"token\"\n", port.number());
+    let text = config(&Want { users: &users(&backends), more: &(admin + POP3_TOO), ..Default::default() });
     let mut house = House::start(&text, "gatepost");
     let (ways, dir) = (house.ways(), house.dir().to_owned());
     let mut all: Vec<(u32, Open)> = vec![(house.gatepost.id(), Open::start(&ways, 8))];
@@ -119,6 +123,17 @@ fn three_upgrades_under_load_refuse_nobody_and_old_sessions_live_on() {
     }
     assert!(dir.join(format!("control.sock.{first}")).exists());
     assert_eq!(ask(&dir, &["kick", "open1"]).trim(), "4 connections kicked");
+
+    let token = dir.join("token").display().to_string();
+    let address = format!("127.0.0.1:{}", port.number());
+    // Over TCP the newest process alone is asked.
+    testkit::wait::until("the kicked one is gone", || {
+        ask(&dir, &["sessions", "--admin", &address, "--token-file", &token]).contains("\n7 connections")
+    });
+    // Told to read its configuration anew, an old one passes it on.
+    let log = house.gatepost.log().from_here();
+    signal(first, Signal::HUP);
+    log.wait_for("the new configuration is in force");
 
     // A process goes when its last session does, the oldest one too; the newest stays.
     let newest = all.last().unwrap().0;

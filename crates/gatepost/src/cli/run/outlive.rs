@@ -57,8 +57,7 @@ pub(super) async fn outlive(
             _ = look.tick() => if let Some(status) = upgraded.has_ended() {
                 break End::Alone(status.to_string());
             },
-            // It is the successor's business now.
-            _ = running.signals.hangup.recv() => {}
+            _ = running.signals.hangup.recv() => upgraded.reload(),
             _ = running.signals.rotated.recv() => running.journal.rotate(),
             Some(order) = running.orders.recv() => match order {
                 Order::Reload(answer) => drop(answer.send(Err(vec![serves.clone()]))),

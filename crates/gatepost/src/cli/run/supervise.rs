@@ -85,7 +85,7 @@ impl Running<'_> {
         self.supervisor.ready(&self.serving());
         loop {
             tokio::select! {
-                // During an upgrade it waits: whoever serves afterwards has read the configuration anew.
+                // During an upgrade it waits for who serves afterwards.
                 _ = self.signals.hangup.recv(), if pending.is_none() => {
                     // What came of it stands in the journal.
                     let _ = self.reload();
@@ -120,7 +120,9 @@ impl Running<'_> {
         if let Some(Pending { task, .. }) = pending {
             // A successor that is not in charge yet ends with us.
             task.abort();
-            let _ = task.await;
+            if let Ok(Ok(upgraded)) = task.await {
+                upgraded.abandon();
+            }
         }
         let patience = self.patience;
         self.stop(patience).await;

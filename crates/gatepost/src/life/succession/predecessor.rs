@@ -4,6 +4,7 @@ use super::channel::{Channel, DESCRIPTORS};
 use super::{Bequest, PREDECESSOR, Reply};
 use crate::admin::Sockets;
 use rustix::fs::stat;
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
@@ -196,6 +197,19 @@ impl Upgraded {
     pub fn put_in_charge(&self) {
         // If it is gone, `has_ended` finds out.
         let _ = self.channel.send(&Bequest::InCharge, &[]);
+    }
+
+    /// Ends it: this process was told to stop before it could put it in charge.
+    pub fn abandon(self) {
+        drop(Minor(Some(self.child)));
+    }
+
+    /// Has it read its configuration anew: a SIGHUP that came to us was meant for who serves.
+    pub fn reload(&self) {
+        // Not reaped yet, so the number is still its own.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::HUP);
+        }
     }
 
     /// How it ended, if it did.
