@@ -4,12 +4,12 @@
 //! none: then nothing is built, and a step costs one look at an empty option. So an explanation walks the way that logins walk, and
 //! cannot tell another story.
 //!
-//! One who follows changes nothing. An explanation ([`Trail`]) changes two things on that way, both where no answer could be had without it: a password that was not given is
-//! taken for the right one ([`Witness::supposes_password`]), and nobody waits for `delay_until`. Whoever explains connects
-//! to no backend, counts no guess and takes no place: that is `explain`'s to see to.
+//! One who follows changes nothing. An explanation ([`Trail`]) changes two things on that way, both where no answer could be had
+//! without it: a password that was not given is taken for the right one ([`Witness::supposes_password`]), and nobody waits for
+//! `delay_until`. Whoever explains connects to no backend, counts no guess and takes no place: that is `explain`'s to see to.
 //!
 //! Steps may quote rows, queries and names: whoever shows them on a terminal escapes them. Secrets do not get here: see
-//! [`Trail::shown`].
+//! [`Witness::shown`].
 
 use crate::trace::Known;
 use serde::Serialize;

@@ -10,6 +10,8 @@
 //! At most 128 logins connect to one backend at a time, and one that has been failing for long is not tried by everybody:
 //! both is [`super::health`]'s to say. Whence a connection is made is [`super::source`]'s.
 
+pub use super::call::server_name;
+
 use super::call::Call;
 use super::health::{Health, Place, Transition};
 use super::seen;

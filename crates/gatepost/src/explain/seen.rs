@@ -105,7 +105,8 @@ pub(super) fn identity(arrival: &Arrival, via: Option<SocketAddr>, from: SocketA
 
 /// One of the limits on connections.
 pub(super) fn limit(name: &str, who: String, have: usize, most: usize, key: &str) -> Step {
-    crate::login::seen::limit_step(name, format!("{who} {have} of {most} connections ({key})"), have, most, false)
+    let what = if name == "connections_before_login" { "connections that have not signed in" } else { "connections" };
+    crate::login::seen::limit_step(name, format!("{who} {have} of {most} {what} ({key})"), have, most, false)
 }
 
 /// A header that we would send, in words; `None` where there is none.

@@ -2,10 +2,13 @@
 
 use super::arrival::Arrival;
 use super::house::Live;
+use crate::backend::connect::server_name;
 use crate::config::meant::Meant;
 use crate::route::{self, Route};
 use crate::users::Answer;
 use crate::witness::{MASK, Step, Witness};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use relay::TlsFacts;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -98,12 +101,16 @@ pub(super) fn route(route: &Route, meant: &Meant) -> Step {
         Secure::Never => None,
         _ if !route.verify => Some("any certificate".to_owned()),
         _ if !meant.backend.tls_pin.is_empty() => {
-            Some(format!("one of {} pinned keys (backend.tls_pin)", meant.backend.tls_pin.len()))
+            let pins: Vec<String> = meant.backend.tls_pin.iter().map(|pin| STANDARD.encode(pin)).collect();
+            Some(format!("the key is one of backend.tls_pin: {}", pins.join(", ")))
         }
-        _ => Some(match &meant.backend.tls_ca {
-            Some(ca) => format!("certificate for this host, by {} (backend.tls_ca)", ca.display()),
-            None => "certificate for this host, by the system's authorities".to_owned(),
-        }),
+        _ => {
+            let name = server_name(&route.host);
+            Some(match &meant.backend.tls_ca {
+                Some(ca) => format!("the certificate is for {name}, by {} (backend.tls_ca)", ca.display()),
+                None => format!("the certificate is for {name}, by the system's authorities"),
+            })
+        }
     };
     let mut step = Step::new("route", format!("host {}, port {}, TLS {secure}", route.host, route.port));
     if let Some(verified) = &verified {

@@ -7,6 +7,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use testkit::gatepost::Gatepost;
 
+const DOCUMENTED: &str = include_str!("../../../../docs/explain.md");
+
 /// What is asked, behind `explain login`.
 pub struct Asked<'a> {
     pub gatepost: &'a Gatepost,
@@ -27,6 +29,13 @@ impl Asked<'_> {
         let told = Told { value };
         assert_eq!(told.value["version"], 1);
         assert_eq!(told.value["running"], true, "{told:?}");
+        for step in told.value["steps"].as_array().unwrap() {
+            let row = format!("| `{}` |", step["step"].as_str().unwrap());
+            assert!(DOCUMENTED.contains(&row), "docs/explain.md has no row {row}");
+            for (key, _) in step["data"].as_object().unwrap() {
+                assert!(DOCUMENTED.contains(&format!("`{key}`")), "docs/explain.md does not name {key}");
+            }
+        }
         assert_eq!(code, i32::from(told.verdict() != "signs-in"), "{told:?}");
         told
     }

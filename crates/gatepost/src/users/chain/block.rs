@@ -175,7 +175,10 @@ impl Block {
     async fn find(&self, asked: &Asked<'_>) -> Result<Option<Fields>, Failure> {
         let began = Instant::now();
         let found = self.find_in_time(asked).await;
-        self.seen_lookups.record(began.elapsed(), found.is_ok());
+        // What is only explained is no login's lookup.
+        if !asked.question.witness.watches() {
+            self.seen_lookups.record(began.elapsed(), found.is_ok());
+        }
         found
     }
 
@@ -222,8 +225,11 @@ impl Block {
         if standing.verified {
             return Ok(Outcome::In { user, fields, proof: Proof::Earlier });
         }
+        let watched = asked.question.witness.watches();
         if nopassword {
-            self.learn(None);
+            if !watched {
+                self.learn(None);
+            }
             return Ok(Outcome::In { user, fields, proof: Proof::NoPassword });
         }
         let default = self.users.default_scheme();
@@ -233,7 +239,9 @@ impl Block {
             (None, None) => return Ok(self.unproven("the row has neither password nor nopassword").quick(quick)),
         };
         let verifier = verifier.map_err(|why| bad(why.0))?;
-        self.learn(Some(&verifier));
+        if !watched {
+            self.learn(Some(&verifier));
+        }
         if asked.question.witness.supposes_password() {
             return Ok(Outcome::In { user, fields, proof: Proof::Checked });
         }
