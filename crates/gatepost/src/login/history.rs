@@ -25,7 +25,7 @@ pub struct Sample {
     pub time: Duration,
     /// The time since the sample before; of the first one zero.
     pub long: Duration,
-    /// Sessions that are relayed, in the order of [`History::protocols`].
+    /// Sessions that are relayed, in the order of [`Excerpt::protocols`].
     pub sessions: Box<[u32]>,
     /// The sessions of those backends that have most.
     pub backends: Box<[(SocketAddr, u32)]>,

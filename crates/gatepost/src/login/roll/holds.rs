@@ -75,7 +75,7 @@ impl Holds {
     /// Holds these logins from now on, [`HOLD_MAX`] at most. The same again replaces the old term; zero ends it.
     ///
     /// # Errors
-    /// There are [`HOLDS_MAX`] already.
+    /// There are 1024 already.
     pub fn add(&self, held: Held, term: Duration) -> Result<(), String> {
         let now = Instant::now();
         let mut list = self.lock();
