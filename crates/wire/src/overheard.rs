@@ -194,25 +194,28 @@ pub fn mechanism(name: &str) -> String {
 /// stopped by it, or by anything but silence.
 #[derive(Debug, Default)]
 pub struct Guard {
-    forms: Vec<Form>,
+    /// All pieces of all passwords, packed, in order: a line is looked through in a time that does not depend on how many there
+    /// are, or how long.
+    pieces: Option<Secret<Vec<u64>>>,
+    /// There were more: then nothing that others chose is shown.
+    full: bool,
     /// Names in lower case, letters and digits alone, the longest first.
     names: Vec<Vec<u8>>,
 }
 
-#[derive(Debug)]
-struct Form {
-    letters: Secret<Vec<u8>>,
-    /// How long a piece is.
-    piece: usize,
-}
+/// How long pieces are.
+const PIECES: std::ops::RangeInclusive<usize> = 4..=6;
 
 impl Guard {
-    /// The most passwords of one dialogue: all that one connection may try.
-    const FORMS_MAX: usize = 256;
+    /// The most pieces of one dialogue: of more passwords than one connection may try.
+    const PIECES_MAX: usize = 1 << 16;
+    /// The most names.
+    const NAMES_MAX: usize = 64;
 
     /// Takes in a password that is about to be used.
     pub fn add(&mut self, password: &[u8]) {
-        let mut forms = vec![(letters(password), 4), (letters(escaped(password, usize::MAX).as_bytes()), 4)];
+        let as_shown = Secret::new(escaped(password, usize::MAX).into_bytes());
+        let mut forms = vec![(letters(password), 4), (letters(as_shown.expose()), 4)];
         // Base64 of it anywhere in a longer text: what stands before it shifts the groups. The first and the last of them
         // depend on the neighbours.
         for before in 0..3usize {
@@ -224,19 +227,27 @@ impl Guard {
             let whole = own.len().saturating_sub(4);
             forms.push((letters(own.get(..whole).unwrap_or_default()), 6));
         }
-        for (letters, least) in forms {
-            let piece = (letters.expose().len() / 2).clamp(least, 6);
-            if letters.expose().len() >= piece && self.forms.len() < Self::FORMS_MAX {
-                self.forms.push(Form { letters, piece });
-            }
+        let known = self.pieces.as_ref().map_or(0, |pieces| pieces.expose().len());
+        // Room for all of it at once: a vector that grows leaves copies behind.
+        let room = forms.iter().map(|(letters, _)| letters.expose().len()).fold(known, usize::saturating_add);
+        let mut pieces = Vec::with_capacity(room);
+        pieces.extend_from_slice(self.pieces.as_ref().map(Secret::expose).map_or(&[], Vec::as_slice));
+        for (letters, least) in &forms {
+            let length = (letters.expose().len() / 2).clamp(*least, *PIECES.end());
+            pieces.extend(letters.expose().windows(length).map(packed));
         }
+        pieces.sort_unstable();
+        pieces.dedup();
+        self.full |= pieces.len() > Self::PIECES_MAX;
+        pieces.truncate(Self::PIECES_MAX);
+        self.pieces = Some(Secret::new(pieces));
     }
 
     /// Takes in a name that may be shown.
     pub fn name(&mut self, name: &str) {
         for name in [name, name.split('@').next().unwrap_or(name)] {
             let name = letters(name.as_bytes()).expose().clone();
-            if name.len() >= 3 && !self.names.contains(&name) && self.names.len() < Self::FORMS_MAX {
+            if name.len() >= 3 && !self.names.contains(&name) && self.names.len() < Self::NAMES_MAX {
                 self.names.push(name);
             }
         }
@@ -245,7 +256,7 @@ impl Guard {
 
     /// The text, or as much of it as cannot hold a piece of a password.
     pub fn shown(&self, text: String) -> String {
-        if self.forms.is_empty() || !self.repeats(&text) {
+        if !self.repeats(&text) {
             return text;
         }
         let head = head(&text);
@@ -259,6 +270,7 @@ impl Guard {
     }
 
     fn repeats(&self, text: &str) -> bool {
+        let Some(pieces) = &self.pieces else { return false };
         let text = letters(text.as_bytes());
         let mut rest = text.expose().clone();
         for name in &self.names {
@@ -270,10 +282,17 @@ impl Guard {
             }
         }
         let rest = Secret::new(rest);
-        self.forms
-            .iter()
-            .any(|form| form.letters.expose().windows(form.piece).any(|piece| memmem::find(rest.expose(), piece).is_some()))
+        if self.full {
+            return true;
+        }
+        let is_one = |piece: &[u8]| pieces.expose().binary_search(&packed(piece)).is_ok();
+        PIECES.into_iter().any(|length| rest.expose().windows(length).any(is_one))
     }
+}
+
+/// A piece as a number: at most six octets, and how many.
+fn packed(piece: &[u8]) -> u64 {
+    piece.iter().fold(piece.len() as u64, |sum, octet| sum << 8 | u64::from(*octet))
 }
 
 /// Whether a reply is a success.
@@ -284,8 +303,9 @@ pub(crate) fn is_yes(reply: &str) -> bool {
 
 /// Letters and digits alone, in lower case; what is no ASCII stays.
 fn letters(octets: &[u8]) -> Secret<Vec<u8>> {
-    let keep = |octet: &&u8| octet.is_ascii_alphanumeric() || !octet.is_ascii();
-    Secret::new(octets.iter().filter(keep).map(u8::to_ascii_lowercase).collect())
+    let mut letters = Vec::with_capacity(octets.len());
+    letters.extend(octets.iter().filter(|octet| octet.is_ascii_alphanumeric() || !octet.is_ascii()).map(u8::to_ascii_lowercase));
+    Secret::new(letters)
 }
 
 /// How much of a reply is its protocol's own words: a tag, the condition, a code that is known.
@@ -399,6 +419,31 @@ mod tests {
         assert_eq!(guard.shown(said.to_owned()), said);
         assert!(guard.shown("L BAD secret".to_owned()).starts_with("L BAD (left out"));
         assert!(!format!("{guard:?}").contains("secr"));
+    }
+
+    /// Whoever may choose passwords and lines cannot make the guard slow: the time goes with the length of the line alone.
+    #[test]
+    fn long_passwords_and_many_of_them_cost_little() {
+        let mut guard = Guard::default();
+        let mut state = 1u32;
+        for _ in 0..20 {
+            let text: Vec<u8> = (0..4096)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    b'a' + u8::try_from((state >> 16) % 26).unwrap_or(0)
+                })
+                .collect();
+            guard.add(&text);
+        }
+        let pieces = guard.pieces.as_ref().map_or(0, |pieces| pieces.expose().len());
+        assert!(pieces <= Guard::PIECES_MAX, "{pieces}");
+        assert!(guard.shown("* OK 0123456789".to_owned()).starts_with("* OK (left out"), "none of them is forgotten");
+    }
+
+    #[test]
+    fn short_passwords_are_left_to_what_takes_our_own_out_of_replies() {
+        let guard = guard("abc");
+        assert_eq!(guard.shown("L OK abc".to_owned()), "L OK abc");
     }
 
     #[test]

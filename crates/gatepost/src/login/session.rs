@@ -228,6 +228,9 @@ impl Talk<'_> {
                     self.count_failure(&login.user, &failure);
                     drop(login);
                     self.entry.signing_in(None);
+                    if let Some(tap) = &self.record.tap {
+                        tap.is_now("talking");
+                    }
                     self.refuse(&failure, &mut *front, &mut out, &mut failed_logins).await?;
                     // The time we made the client wait is ours, not its.
                     deadline += began.elapsed();

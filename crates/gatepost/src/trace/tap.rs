@@ -53,6 +53,8 @@ struct State {
     /// Who follows it.
     followers: Vec<Arc<Tracer>>,
     relayed: bool,
+    /// What is being done.
+    doing: &'static str,
 }
 
 /// One thing that happened.
@@ -117,6 +119,7 @@ impl Tap {
             forgotten: 0,
             followers: Vec::new(),
             relayed: false,
+            doing: "talking",
         };
         let tap = Tap { began: Instant::now(), tracers: Arc::clone(tracers), state: Mutex::new(state) };
         tap.add(vec![("begin", begin)]);
@@ -174,6 +177,9 @@ impl Tap {
 
     /// What is being done now.
     pub fn is_now(&self, state: &'static str) {
+        if std::mem::replace(&mut self.state().doing, state) == state {
+            return;
+        }
         self.add(vec![("state", What::State { state })]);
     }
 

@@ -51,6 +51,40 @@ fn nothing_is_touched_outside_its_turn() {
     assert!(matches!(step, Ok(Step::NeedInput)) && out.is_empty() && !left.is_empty(), "a stumble is the end");
 }
 
+/// Every way to sign in, at backends that wait for literals and responses or do not, and that repeat what they hear.
+#[test]
+fn what_is_overheard_has_no_password_in_it() {
+    for mechanism in [None, Some(Mechanism::Plain), Some(Mechanism::Login)] {
+        for list in ["IMAP4rev1 AUTH=PLAIN AUTH=LOGIN", "IMAP4rev1 SASL-IR LITERAL+ AUTH=PLAIN AUTH=LOGIN"] {
+            let mut dance = dance(Secure::Never, mechanism);
+            dance.overhear();
+            let mut said = say(&mut dance, format!("* OK [CAPABILITY {list}] hi\r\n").as_bytes()).1;
+            let mut rounds = 0;
+            while !dance.credentials_sent() && rounds < 4 {
+                said = say(&mut dance, b"+ go on\r\n").1;
+                rounds += 1;
+            }
+            let repeated = said.strip_suffix(b"\r\n").unwrap_or(&said).to_vec();
+            let (step, ..) = say(&mut dance, &[b"L NO what? ", repeated.as_slice(), b"\r\n"].concat());
+            assert!(matches!(step, Ok(Step::Event(DanceEvent::Refused(_)))), "{mechanism:?} {list}: {step:?}");
+            let lines = dance.overheard();
+            let text: String = lines.iter().map(|line| format!("{}\n", line.text)).collect();
+            assert!(text.contains("***") && text.contains("L NO what?"), "{text}");
+            for form in [PASSWORD, "s3cr3t", "czNjcjN0", "AGpvZ", "MzY3I"] {
+                assert!(!text.contains(form), "{mechanism:?} {list}: {form} in {text}");
+            }
+            assert!(dance.overheard().is_empty(), "it is told once");
+        }
+    }
+}
+
+#[test]
+fn nobody_overhears_and_nothing_is_kept() {
+    let mut dance = dance(Secure::Never, None);
+    let _ = say(&mut dance, b"* OK [CAPABILITY IMAP4rev1] hi\r\n");
+    assert!(dance.overheard().is_empty());
+}
+
 /// What a backend might say, true to the protocol or not.
 fn anything() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![

@@ -1,6 +1,7 @@
 //! What is true of the front whatever it hears; what it answers to what is told in `tests/transcripts/imap`.
 
 use super::*;
+use crate::encode::base64_encode;
 use crate::login::Front as _;
 use proptest::prelude::*;
 
@@ -191,4 +192,49 @@ fn nothing_half_read_survives_the_switch_to_tls() {
     let mut input = BytesMut::from(&b"b NOOP\r\n"[..]);
     front.step(&mut input, &mut out).expect("no fault");
     assert_eq!(&out[..], b"b OK NOOP completed.\r\n");
+}
+
+proptest! {
+    /// However a password is said, with whatever in front, in whatever pieces: it is in no line that is overheard.
+    #[test]
+    fn no_password_is_overheard(head in "[ -~]{0,12}(\r\n)?", which in 0usize..8, cut in 0usize..60) {
+        const PASSWORD: &str = "Zq7-xw9K";
+        let encoded = base64_encode(format!("\0joe\0{PASSWORD}").as_bytes());
+        let encoded = String::from_utf8(encoded.expose().clone()).unwrap();
+        let said = match which {
+            0 => format!("a LOGIN joe {PASSWORD}\r\n"),
+            1 => format!("a LOGIN joe {{8}}\r\n{PASSWORD}\r\n"),
+            2 => format!("a LOGIN joe \"{PASSWORD}\r\n"),
+            3 => format!("a AUTHENTICATE PLAIN {encoded}\r\n"),
+            4 => format!("a AUTHENTICATE PLAIN\r\n{encoded}\r\n"),
+            5 => format!("{PASSWORD}\r\n{encoded}\r\n"),
+            6 => format!("a {PASSWORD} LOGIN\r\na {encoded}\r\n"),
+            _ => format!("a LOGIN joe {{8+}}\r\n{PASSWORD} x\r\n"),
+        };
+        let octets = [head.as_bytes(), said.as_bytes()].concat();
+        let mut front = Front::new(terms(), CAPS);
+        front.overhear(true);
+        let (mut input, mut out, mut lines) = (BytesMut::new(), BytesMut::new(), Vec::new());
+        let (first, rest) = octets.split_at(cut.min(octets.len()));
+        'fed: for piece in [first, rest] {
+            input.extend_from_slice(piece);
+            loop {
+                let step = front.step(&mut input, &mut out);
+                lines.extend(front.overheard(&out));
+                out.clear();
+                match step {
+                    Ok(Step::NeedInput) => break,
+                    Ok(Step::Event(LoginEvent::Login(_) | LoginEvent::Unspeakable { .. })) => {
+                        front.refuse(&Refusal::WrongCredentials, &mut out);
+                    }
+                    Ok(Step::Event(LoginEvent::Secure)) => front.secured(terms()),
+                    Ok(Step::Event(LoginEvent::Bye)) | Err(_) => break 'fed,
+                    Ok(Step::Event(_)) => {}
+                }
+            }
+        }
+        for line in lines {
+            prop_assert!(!line.text.contains(PASSWORD) && !line.text.contains(&encoded), "{}", line.text);
+        }
+    }
 }
