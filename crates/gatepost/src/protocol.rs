@@ -26,6 +26,8 @@ pub struct Protocol {
     pub front: fn(Terms, &Limits) -> Box<dyn Front>,
     /// Makes the client side of a backend login.
     pub dialect: fn() -> Box<dyn Dialect>,
+    /// What a client says that asks the server what it is, where there is such a command, and leaves.
+    pub parting: &'static [u8],
     /// What the configuration says for this protocol.
     pub settings: fn(&Meant) -> Settings,
     /// What a client is told when we end its session after login.
@@ -89,6 +91,7 @@ const IMAP: Protocol = Protocol {
     alpn: &["imap"],
     front: |terms, limits| Box::new(wire::imap::front::Front::new(terms, imap_caps(limits))),
     dialect: || Box::new(wire::imap::dialect::Imap::new()),
+    parting: b"d1 ID NIL\r\nd2 LOGOUT\r\n",
     settings: |meant| Settings {
         capability: meant.imap.capability.clone(),
         server_id: meant.imap.id_send.clone(),
@@ -109,6 +112,7 @@ const POP3: Protocol = Protocol {
     alpn: &["pop3"],
     front: |terms, limits| Box::new(wire::pop3::front::Front::new(terms, pop3_caps(limits))),
     dialect: || Box::new(wire::pop3::dialect::Pop3::new()),
+    parting: b"QUIT\r\n",
     settings: |meant| Settings {
         capability: Some(meant.pop3.capability.clone()),
         server_id: Vec::new(),

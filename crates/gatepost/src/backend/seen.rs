@@ -107,7 +107,7 @@ pub(super) fn identity(identity: Identity, wanted: bool, refused: Option<&str>) 
         (Identity::NotTold, None) if wanted => "not told: it does not offer to hear who is calling".to_owned(),
         (Identity::NotTold, None) => "not told: the row says proxy_not_trusted".to_owned(),
     };
-    Step::new("identity", text).with("identity", identity.word())
+    Step::new("identity", text).with("identity", identity.word()).with("wanted", wanted)
 }
 
 /// It did not let the user in, or was not reached.

@@ -8,6 +8,7 @@
 mod ask;
 mod check;
 mod demo;
+mod doctor;
 mod doveadm;
 mod explain;
 mod kick;
@@ -94,6 +95,9 @@ enum Verb {
     Kick(kick::Kick),
     /// Follow the dialogues of a user live, both legs and every decision, secrets masked
     Trace(trace::Trace),
+    /// Prove that something works, by doing it
+    #[command(subcommand)]
+    Doctor(doctor::Doctor),
     /// The few commands of doveadm that scripts use: who, kick, proxy list, proxy kick
     Doveadm(doveadm::Doveadm),
     /// Say which version this is
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Sessions(sessions)) => sessions.go(&cli.file.config),
         Some(Verb::Kick(kick)) => kick.go(&cli.file.config),
         Some(Verb::Trace(trace)) => trace.go(&cli.file.config),
+        Some(Verb::Doctor(doctor)) => doctor.go(&cli.file.config),
         Some(Verb::Doveadm(doveadm)) => doveadm.go(&cli.file.config),
         Some(Verb::Version) => version::go(),
         None if cli.test => check::go(&cli.file.config),

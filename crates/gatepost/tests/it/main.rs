@@ -14,6 +14,7 @@ mod admin;
 mod clients;
 mod death;
 mod demo;
+mod doctor;
 mod doveadm;
 mod dovecot_backend;
 mod dovecot_front;

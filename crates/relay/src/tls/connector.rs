@@ -10,7 +10,7 @@
 
 use super::certs;
 use super::stream::{FirstBytes, Peer, TlsStream, handshake};
-use super::verify::Verify;
+use super::verify::{Verify, pin_of};
 use super::{CertSource, TlsError, TlsFacts, facts, may_start, provider};
 use crate::conn::Conn;
 use bytes::BytesMut;
@@ -112,6 +112,16 @@ impl Connector {
         let facts = facts(&session, sni);
         Ok((conn.under_tls(TlsStream::new(session)), facts))
     }
+}
+
+/// The pin of the key for which a PEM file of certificates stands: of its first one.
+///
+/// # Errors
+/// The file cannot be read, or has no certificate.
+pub fn pin_of_file(path: &Path) -> Result<[u8; 32], TlsError> {
+    let name = path.display().to_string();
+    let chain = certs::chain(&certs::read_file(path)?, &name)?;
+    chain.first().and_then(pin_of).ok_or_else(|| TlsError::config(format!("{name}: its first certificate cannot be read")))
 }
 
 fn issuers_of(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {

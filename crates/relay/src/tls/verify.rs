@@ -84,7 +84,7 @@ pub(super) fn listed(names: &[String]) -> String {
 }
 
 /// SHA-256 of the certificate's SubjectPublicKeyInfo.
-fn pin_of(cert: &CertificateDer<'_>) -> Option<[u8; 32]> {
+pub(super) fn pin_of(cert: &CertificateDer<'_>) -> Option<[u8; 32]> {
     let (_, cert) = X509Certificate::from_der(cert).ok()?;
     Some(Sha256::digest(cert.tbs_certificate.subject_pki.raw).into())
 }
