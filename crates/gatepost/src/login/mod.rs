@@ -3,6 +3,7 @@
 pub mod arrival;
 pub mod auth;
 pub mod failures;
+mod followed;
 pub mod guard;
 pub mod history;
 pub mod house;

@@ -17,7 +17,7 @@ use crate::config::meant::{Limits, ListenTls};
 use crate::failure::{Failure, Kind, PRIVACY_REQUIRED};
 use crate::journal::Level;
 use crate::protocol::Settings;
-use crate::trace::{Known, Tap, Who};
+use crate::trace::Known;
 use crate::witness::Ear;
 use bytes::BytesMut;
 use relay::clock::Clock;
@@ -272,37 +272,6 @@ impl Talk<'_> {
         if let Some(tap) = &self.record.tap {
             tap.learn(&Known::Client(self.who.origin.client.0, self.who.origin.session.as_str()));
             tap.hear(seen::caller(&self.who.origin));
-        }
-    }
-
-    /// Looks whether somebody traces, now that the client or we are about to say something.
-    fn listen(&mut self, front: &mut dyn Front) {
-        let any = self.house.tracers.any();
-        if any != self.record.tap.is_some() {
-            self.record.tap = any.then(|| self.tap(true));
-            front.overhear(any);
-        }
-    }
-
-    /// What somebody may follow; it is so far known what it is known by now.
-    fn tap(&self, under_way: bool) -> Arc<Tap> {
-        let origin = &self.who.origin;
-        let who = Who {
-            number: self.entry.number,
-            protocol: self.door.protocol.name,
-            listener: self.door.bound,
-            clients: vec![origin.client.0],
-            sessions: vec![origin.session.as_str().into()],
-            users: Vec::new(),
-            backends: Vec::new(),
-        };
-        Arc::new(Tap::new(&self.house.tracers, who, under_way))
-    }
-
-    /// Tells who follows what is known now.
-    fn known(&self, known: &Known<'_>) {
-        if let Some(tap) = &self.record.tap {
-            tap.learn(known);
         }
     }
 
