@@ -2,7 +2,7 @@
 
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
-use crate::login::history::{EVERY, Excerpt, Sample};
+use crate::metrics::history::{EVERY, Excerpt, Sample};
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde::Serialize;

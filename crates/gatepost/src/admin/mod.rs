@@ -27,10 +27,9 @@ mod trace;
 pub use access::{Token, read_token};
 pub use listening::{Listening, Sockets};
 pub use orders::{Order, Orders, Succeeded};
-pub use status::Rates;
 
-use crate::login::history::keep as keep_history;
 use crate::login::house::House;
+use crate::metrics::history::keep as keep_history;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
@@ -48,19 +47,15 @@ pub struct Desk {
     pub house: Arc<House>,
     /// To the loop that may change things.
     pub orders: Orders,
-    /// How many logins there were lately.
-    pub rates: Rates,
     /// Since when.
     pub started: Instant,
 }
 
 impl Desk {
-    /// For this house. Snapshots of its counters and samples of its sessions are taken as long as the runtime lives.
+    /// For this house. Its history is kept as long as the runtime lives.
     pub fn new(house: Arc<House>, orders: Orders) -> Desk {
-        let rates = Rates::new(&house);
-        tokio::spawn(rates.clone().watch(Arc::clone(&house)));
         tokio::spawn(keep_history(Arc::clone(&house)));
-        Desk { house, orders, rates, started: Instant::now() }
+        Desk { house, orders, started: Instant::now() }
     }
 }
 

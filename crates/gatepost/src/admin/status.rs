@@ -1,7 +1,6 @@
 //! How it stands: `GET /v1/status`; and `POST /v1/drain`.
 //!
-//! A picture of one moment, from what the rooms know anyway. Rates are of the last minute: a snapshot of the counters is kept
-//! every five seconds.
+//! A picture of one moment, from what the rooms know anyway. Rates are of the last minute, as the history has it.
 
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
@@ -12,57 +11,12 @@ use crate::login::limits;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Between two snapshots.
-const STEP: Duration = Duration::from_secs(5);
-/// So many are a minute.
-const STEPS: usize = 12;
 /// The most backends that are told; those with the most sessions and troubles.
 const BACKENDS: usize = 1000;
-
-/// Counters of logins at some moments: protocol, outcome, reason, how many.
-type Snapshot = Vec<(&'static str, &'static str, &'static str, u64)>;
-
-/// What there was lately.
-#[derive(Clone)]
-pub struct Rates(Arc<Mutex<VecDeque<(Instant, Snapshot)>>>);
-
-impl Rates {
-    /// Nothing yet.
-    pub fn new(house: &House) -> Rates {
-        Rates(Arc::new(Mutex::new(VecDeque::from([(Instant::now(), snapshot(house))]))))
-    }
-
-    /// Takes a snapshot every five seconds, forever.
-    pub async fn watch(self, house: Arc<House>) {
-        let mut tick = tokio::time::interval(STEP);
-        loop {
-            tick.tick().await;
-            self.take(&house);
-        }
-    }
-
-    fn take(&self, house: &House) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back((Instant::now(), snapshot(house)));
-        while kept.len() > STEPS + 1 {
-            kept.pop_front();
-        }
-    }
-
-    /// The oldest that is kept.
-    fn oldest(&self) -> Option<(Instant, Snapshot)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
-    }
-}
-
-fn snapshot(house: &House) -> Snapshot {
-    house.metrics.outcomes().collect()
-}
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -173,7 +127,7 @@ pub async fn status(State(desk): State<Desk>) -> Response {
         listeners: listeners(house),
         backends,
         backends_left_out,
-        logins: logins(&desk),
+        logins: logins(house),
         lookups: live
             .chain
             .lookups()
@@ -240,18 +194,15 @@ fn backend(report: Report) -> Backend {
 }
 
 /// Those that ever were: zeros of all reasons would hide the rest.
-fn logins(desk: &Desk) -> Vec<Logins> {
-    let now = Instant::now();
-    let before = desk.rates.oldest();
-    let all = snapshot(&desk.house);
-    let told = all.into_iter().filter(|(_, outcome, _, count)| *outcome == "ok" || *count > 0);
-    told.map(|(protocol, outcome, reason, total)| {
-        let per_second = before.as_ref().map_or(0.0, |(then, counts)| {
-            let had = counts.iter().find(|one| (one.0, one.1, one.2) == (protocol, outcome, reason)).map_or(0, |one| one.3);
-            let seconds = now.saturating_duration_since(*then).as_secs_f64().max(1.0);
-            let more = u32::try_from(total.saturating_sub(had)).unwrap_or(u32::MAX);
-            (f64::from(more) / seconds * 100.0).round() / 100.0
-        });
+fn logins(house: &House) -> Vec<Logins> {
+    let (ago, had) = house.history.a_minute_ago().unwrap_or_default();
+    let seconds = ago.as_secs_f64().max(1.0);
+    // Before the first sample there are no rates.
+    let had = had.iter().copied().map(Some).chain(std::iter::repeat(None));
+    let told = house.metrics.outcomes().zip(had).filter(|((_, outcome, _, total), _)| *outcome == "ok" || *total > 0);
+    told.map(|((protocol, outcome, reason, total), had)| {
+        let more = u32::try_from(total.saturating_sub(had.unwrap_or(total))).unwrap_or(u32::MAX);
+        let per_second = (f64::from(more) / seconds * 100.0).round() / 100.0;
         Logins { protocol, outcome, reason: (outcome != "ok").then_some(reason), total, per_second }
     })
     .collect()

@@ -2,7 +2,6 @@
 
 use super::failures::Failures;
 use super::guard::Guard;
-use super::history::History;
 use super::learnt::Learnt;
 use super::limits::{Ceiling, Under, Warnings};
 use super::roll::Roll;
@@ -12,6 +11,7 @@ use crate::backend::source::Sources;
 use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant};
 use crate::journal::{Journal, Level};
 use crate::metrics::Metrics;
+use crate::metrics::history::History;
 use crate::protocol::Protocol;
 use crate::resolve::Resolve;
 use crate::trace::Tracers;

@@ -5,7 +5,6 @@ pub mod auth;
 pub mod failures;
 mod followed;
 pub mod guard;
-pub mod history;
 pub mod house;
 pub mod learnt;
 pub mod limits;

@@ -8,6 +8,7 @@
 
 pub mod counts;
 pub mod exposition;
+pub mod history;
 mod process;
 mod scrape;
 mod totals;
@@ -131,6 +132,7 @@ impl Metrics {
     }
 
     /// How logins came out since the start: protocol, outcome, the journal's reason (`none` of those that went well), how many.
+    /// Always the same ones in the same order.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
         self.spoken.iter().flat_map(|one| {
             let refused = one.refused.each().map(|(reason, count)| (one.name, "refused", reason, count));

@@ -1,10 +1,11 @@
-//! What was on in the last hour: a sample every five seconds, kept in memory, for the status page and whoever has no Prometheus.
+//! What was on in the last hour: a sample every five seconds, kept in memory, for the status page and whoever has no Prometheus;
+//! and how logins came out in the last minute, for the rates of `gatepost status`.
 //!
 //! Bounded: 720 samples, each with the sessions of at most 32 backends and the sum of all others. Sums since the start become
 //! differences here, so that a sample speaks for itself.
 
-use super::house::House;
-use crate::metrics::{Total, totals};
+use super::{Total, totals};
+use crate::login::house::House;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ pub const EVERY: Duration = Duration::from_secs(5);
 const KEPT: usize = 720;
 /// How many backends a sample names.
 const BACKENDS: usize = 32;
+/// So many steps are a minute.
+const MINUTE: usize = 12;
 
 /// One look at the house, and what happened since the last one.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,6 +58,8 @@ struct Ring {
     /// How many there were before those that are kept.
     forgotten: u64,
     last: Option<Sums>,
+    /// The counts of [`super::Metrics::outcomes`] at the samples of the last minute, and when that was.
+    outcomes: VecDeque<(Duration, Box<[u64]>)>,
 }
 
 /// Sums since the start.
@@ -95,7 +100,11 @@ pub async fn keep(house: Arc<House>) {
             *backends.entry(report.at).or_default() += count(report.sessions);
         }
         let history = &house.history;
-        history.lock().add(history.began.0.elapsed(), history.began.1, &totals(&house), backends);
+        let totals = totals(&house);
+        let outcomes = house.metrics.outcomes().map(|(.., count)| count).collect();
+        let (elapsed, mut ring) = (history.began.0.elapsed(), history.lock());
+        ring.add(elapsed, history.began.1, &totals, backends);
+        ring.note(elapsed, outcomes);
     }
 }
 
@@ -112,6 +121,13 @@ impl History {
         let samples: Vec<Sample> = ring.samples.iter().skip(skip).cloned().collect();
         let first = ring.forgotten.saturating_add(u64::try_from(skip).unwrap_or(u64::MAX));
         Excerpt { protocols: ring.protocols.clone(), first, samples }
+    }
+
+    /// The counts of [`super::Metrics::outcomes`] a minute ago, or at the start, and how long ago that was; none before the first
+    /// sample.
+    pub fn a_minute_ago(&self) -> Option<(Duration, Box<[u64]>)> {
+        let (then, counts) = self.lock().outcomes.front().cloned()?;
+        Some((self.began.0.elapsed().saturating_sub(then), counts))
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -153,6 +169,13 @@ impl Ring {
         }
         self.samples.push_back(sample);
     }
+
+    fn note(&mut self, elapsed: Duration, outcomes: Box<[u64]>) {
+        if self.outcomes.len() > MINUTE {
+            self.outcomes.pop_front();
+        }
+        self.outcomes.push_back((elapsed, outcomes));
+    }
 }
 
 fn count(sessions: usize) -> u32 {
@@ -185,6 +208,17 @@ mod tests {
         assert_eq!(figures, [(1005, 0, 0, 0), (1010, 5, 10, 3), (1015, 5, 10, 5)], "what was before the first is not of now");
         assert_eq!(*all.samples[0].sessions, [7]);
         assert_eq!(*all.samples[0].backends, [(at(1), 1)], "without sessions it takes no room");
+    }
+
+    #[test]
+    fn a_minute_ago_is_a_minute_ago() {
+        let history = History::default();
+        assert_eq!(history.a_minute_ago(), None);
+        for n in 0..100 {
+            history.lock().note(EVERY * n, Box::from([u64::from(n)]));
+            let (_, counts) = history.a_minute_ago().unwrap();
+            assert_eq!(*counts, [u64::from(n.saturating_sub(12))]);
+        }
     }
 
     #[test]
