@@ -93,6 +93,9 @@ fn lively() -> (Gate, FakeBackend, Vec<AnyClient>) {
     pop3.logout();
     Scrape::until(&gate, "gatepost_disconnects_before_login_total{protocol=\"imap\",reason=\"closed\"}", 1.0);
     Scrape::until(&gate, "gatepost_disconnects_before_login_total{protocol=\"pop3\",reason=\"logout\"}", 1.0);
+    // Whoever has left gives its place back last, and whoever is in counts as that a moment after it has heard so.
+    Scrape::until(&gate, "gatepost_connections", 3.0);
+    Scrape::until(&gate, "gatepost_sessions{protocol=\"imap\"}", 3.0);
     (gate, backend, on)
 }
 
