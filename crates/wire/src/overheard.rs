@@ -5,7 +5,7 @@
 //! may hold anything, so of that only a well-known word and the length are told.
 //!
 //! Two kinds of text are free: what a client says of itself (ID), and what a backend answers, which may repeat a password.
-//! [`Line::free`] says so, and whoever shows such a line asks a [`Guard`] first, once the passwords are known. The guard leaves
+//! [`Line::free`] says so, and whoever shows such a line asks a [`Censor`] first, once the passwords are known. The censor leaves
 //! out the words of a line that has as much as a piece of one in it.
 //!
 //! While nobody listens nothing is made: [`Notes`] is one empty pointer.
@@ -193,7 +193,7 @@ pub fn mechanism(name: &str) -> String {
 /// share a piece with a password by chance; and a backend that is out to tell a password in a cipher of its own cannot be
 /// stopped by it, or by anything but silence.
 #[derive(Debug, Default)]
-pub struct Guard {
+pub struct Censor {
     /// All pieces of all passwords, packed, in order: a line is looked through in a time that does not depend on how many there
     /// are, or how long.
     pieces: Option<Secret<Vec<u64>>>,
@@ -206,7 +206,7 @@ pub struct Guard {
 /// How long pieces are.
 const PIECES: std::ops::RangeInclusive<usize> = 4..=6;
 
-impl Guard {
+impl Censor {
     /// The most pieces of one dialogue: of more passwords than one connection may try.
     const PIECES_MAX: usize = 1 << 16;
     /// The most names.
@@ -353,11 +353,11 @@ fn head(text: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn guard(password: &str) -> Guard {
-        let mut guard = Guard::default();
-        guard.add(password.as_bytes());
-        guard.name("alice@example.com");
-        guard
+    fn censor(password: &str) -> Censor {
+        let mut censor = Censor::default();
+        censor.add(password.as_bytes());
+        censor.name("alice@example.com");
+        censor
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn pieces_of_a_password_are_left_out_with_the_words_around_them() {
-        let guard = guard("correct-horse");
+        let censor = censor("correct-horse");
         for said in [
             "L NO [AUTHENTICATIONFAILED] LOGIN alice correct-horse",
             "L NO [AUTHENTICATIONFAILED] \"correct\" and \"horse\"",
@@ -397,34 +397,34 @@ mod tests {
             "L NO [AUTHENTICATIONFAILED] CORREC",
             "L NO [AUTHENTICATIONFAILED] rrect-ho",
         ] {
-            let shown = guard.shown(said.to_owned());
+            let shown = censor.shown(said.to_owned());
             assert!(shown.starts_with("L NO [AUTHENTICATIONFAILED] (left out: "), "{shown}");
         }
         for before in ["", "\0alice\0", "x", "xy"] {
             let text = base64_encode(format!("{before}correct-horse").as_bytes());
             let text = String::from_utf8(text.expose().clone()).unwrap();
-            assert!(guard.shown(format!("-ERR {text}")).starts_with("-ERR (left out"), "{text}");
+            assert!(censor.shown(format!("-ERR {text}")).starts_with("-ERR (left out"), "{text}");
             let (one, other) = text.split_at(text.len() / 2);
-            assert!(guard.shown(format!("-ERR {one} {other}")).starts_with("-ERR (left out"), "{one} {other}");
+            assert!(censor.shown(format!("-ERR {one} {other}")).starts_with("-ERR (left out"), "{one} {other}");
         }
         for fine in ["L OK Logged in", "a OK [CAPABILITY IMAP4rev1 SORT] Logged in", "* ID NIL", ""] {
-            assert_eq!(guard.shown(fine.to_owned()), fine);
+            assert_eq!(censor.shown(fine.to_owned()), fine);
         }
     }
 
     #[test]
     fn a_name_may_be_in_a_password_and_is_shown() {
-        let guard = guard("alice-secret");
+        let censor = censor("alice-secret");
         let said = "L OK Hello alice, or alice@example.com";
-        assert_eq!(guard.shown(said.to_owned()), said);
-        assert!(guard.shown("L BAD secret".to_owned()).starts_with("L BAD (left out"));
-        assert!(!format!("{guard:?}").contains("secr"));
+        assert_eq!(censor.shown(said.to_owned()), said);
+        assert!(censor.shown("L BAD secret".to_owned()).starts_with("L BAD (left out"));
+        assert!(!format!("{censor:?}").contains("secr"));
     }
 
-    /// Whoever may choose passwords and lines cannot make the guard slow: the time goes with the length of the line alone.
+    /// Whoever may choose passwords and lines cannot make the censor slow: the time goes with the length of the line alone.
     #[test]
     fn long_passwords_and_many_of_them_cost_little() {
-        let mut guard = Guard::default();
+        let mut censor = Censor::default();
         let mut state = 1u32;
         for _ in 0..20 {
             let text: Vec<u8> = (0..4096)
@@ -433,17 +433,17 @@ mod tests {
                     b'a' + u8::try_from((state >> 16) % 26).unwrap_or(0)
                 })
                 .collect();
-            guard.add(&text);
+            censor.add(&text);
         }
-        let pieces = guard.pieces.as_ref().map_or(0, |pieces| pieces.expose().len());
-        assert!(pieces <= Guard::PIECES_MAX, "{pieces}");
-        assert!(guard.shown("* OK 0123456789".to_owned()).starts_with("* OK (left out"), "none of them is forgotten");
+        let pieces = censor.pieces.as_ref().map_or(0, |pieces| pieces.expose().len());
+        assert!(pieces <= Censor::PIECES_MAX, "{pieces}");
+        assert!(censor.shown("* OK 0123456789".to_owned()).starts_with("* OK (left out"), "none of them is forgotten");
     }
 
     #[test]
     fn short_passwords_are_left_to_what_takes_our_own_out_of_replies() {
-        let guard = guard("abc");
-        assert_eq!(guard.shown("L OK abc".to_owned()), "L OK abc");
+        let censor = censor("abc");
+        assert_eq!(censor.shown("L OK abc".to_owned()), "L OK abc");
     }
 
     #[test]

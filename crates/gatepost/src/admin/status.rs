@@ -139,14 +139,14 @@ pub async fn status(State(desk): State<Desk>) -> Response {
                 p99: seen.recent.quantile(0.99).map(|took| took.as_secs_f64()),
             })
             .collect(),
-        limits: limits::standings(house)
+        limits: limits::usages(house)
             .into_iter()
-            .map(|standing| Limit {
-                name: standing.limit.key(),
-                used: standing.used,
-                limit: standing.most,
-                percent: standing.percent(),
-                fullest: standing.whose.filter(|_| standing.used > 0),
+            .map(|usage| Limit {
+                name: usage.limit.key(),
+                used: usage.used,
+                limit: usage.most,
+                percent: usage.percent(),
+                fullest: usage.whose.filter(|_| usage.used > 0),
             })
             .collect(),
         certificates: certificates(&live, now),
@@ -183,7 +183,7 @@ fn backend(report: Report) -> Backend {
         protocol: report.protocol,
         implicit_tls: report.implicit_tls,
         source: report.source,
-        state: report.standing.word(),
+        state: report.condition.word(),
         sessions: report.sessions,
         connecting: report.connecting,
         waiting: report.waiting,

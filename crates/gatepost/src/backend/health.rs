@@ -20,7 +20,7 @@
 
 mod report;
 
-pub use report::{Failing, Look, Report, Standing, Tries};
+pub use report::{Condition, Failing, Look, Report, Tries};
 
 use super::spread::Spread;
 use crate::chance;

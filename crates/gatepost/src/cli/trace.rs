@@ -93,7 +93,7 @@ impl Trace {
             }
         };
         let until = self.term.map(|term| Instant::now() + term);
-        let mut chosen = Chosen { most: self.count.map(|count| count as usize), ..Chosen::default() };
+        let mut picked = Picked { most: self.count.map(|count| count as usize), ..Picked::default() };
         loop {
             let next = tokio::select! {
                 next = lines.next() => next,
@@ -112,13 +112,13 @@ impl Trace {
                 }
             };
             let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
-            if !chosen.admits(&event) {
+            if !picked.admits(&event) {
                 continue;
             }
             let text = if self.json { format!("{event}\n") } else { told(&event) };
             let mut out = std::io::stdout();
             // A pager that was closed is no failure.
-            if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() || chosen.is_done() {
+            if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() || picked.is_done() {
                 return ExitCode::SUCCESS;
             }
         }
@@ -127,13 +127,13 @@ impl Trace {
 
 /// Which dialogues are shown, where there is a number of them.
 #[derive(Default)]
-struct Chosen {
+struct Picked {
     most: Option<usize>,
     begun: BTreeSet<u64>,
     ended: BTreeSet<u64>,
 }
 
-impl Chosen {
+impl Picked {
     fn admits(&mut self, event: &Value) -> bool {
         let Some(number) = event.get("number").and_then(Value::as_u64) else {
             if event.get("event") == Some(&Value::from("lost")) {
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn so_many_dialogues_and_no_other() {
-        let mut chosen = Chosen { most: Some(2), ..Chosen::default() };
+        let mut picked = Picked { most: Some(2), ..Picked::default() };
         for (event, number, admitted, done) in [
             ("begin", 1, true, false),
             ("begin", 2, true, false),
@@ -213,8 +213,8 @@ mod tests {
             ("line", 1, true, false),
             ("end", 1, true, true),
         ] {
-            assert_eq!(chosen.admits(&json!({"event": event, "number": number})), admitted, "{event} {number}");
-            assert_eq!(chosen.is_done(), done, "{event} {number}");
+            assert_eq!(picked.admits(&json!({"event": event, "number": number})), admitted, "{event} {number}");
+            assert_eq!(picked.is_done(), done, "{event} {number}");
         }
     }
 

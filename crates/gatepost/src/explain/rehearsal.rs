@@ -76,7 +76,7 @@ struct Rehearsal<'a> {
 }
 
 /// How a part of the way ends: it goes on, or that was all.
-type Way<T> = Result<T, Box<Outcome>>;
+type Passage<T> = Result<T, Box<Outcome>>;
 
 impl<'a> Rehearsal<'a> {
     fn new(house: &'a House, live: &'a Live, ask: &'a Ask, witness: Witness<'a>) -> Result<Rehearsal<'a>, Unanswerable> {
@@ -112,7 +112,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// From accept to the greeting.
-    fn arrive(&self) -> Way<(Arrival, Box<dyn Front>)> {
+    fn arrive(&self) -> Passage<(Arrival, Box<dyn Front>)> {
         let Rehearsal { house, live, ask, witness, door, from, via, balancer } = self;
         witness.saw(|| seen::listener(door));
         let peer = balancer.or(*via).unwrap_or(*from);
@@ -181,7 +181,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// The PROXY header, if one is due or comes all the same.
-    fn header(&self, arrival: &mut Arrival, here: SocketAddr) -> Way<()> {
+    fn header(&self, arrival: &mut Arrival, here: SocketAddr) -> Passage<()> {
         let Rehearsal { live, ask, witness, door, from, via, balancer, .. } = self;
         let closed = |reason: &str, text: String| Err(Box::new(Outcome::closed(reason, text, &[])));
         let peer = arrival.origin.real_client.0;
@@ -233,7 +233,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// The dialogue up to the login.
-    fn converse(&self, arrival: &mut Arrival, front: &mut dyn Front, password: Password) -> Result<Way<Login>, Unanswerable> {
+    fn converse(&self, arrival: &mut Arrival, front: &mut dyn Front, password: Password) -> Result<Passage<Login>, Unanswerable> {
         let Rehearsal { ask, witness, door, from, via, live, .. } = self;
         let introduction = match via {
             Some(_) => Some(self.introduction(arrival)?),
@@ -394,7 +394,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// A place among the connections of a network that have not signed in.
-    fn knock(&self, ip: IpAddr, most: Option<usize>, last_words: &[u8]) -> Way<()> {
+    fn knock(&self, ip: IpAddr, most: Option<usize>, last_words: &[u8]) -> Passage<()> {
         let (Some(most), true) = (most, self.witness.knows_the_house()) else { return Ok(()) };
         let have = self.house.guard.waiting(ip);
         let text = format!("the network of {ip} has");

@@ -169,9 +169,9 @@ impl Drop for Under {
     }
 }
 
-/// Where a limit stands: of many users, addresses, listeners or databases the fullest.
+/// How much of a limit is used: of many users, addresses, listeners or databases the fullest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Usage {
     /// Which.
     pub limit: Limit,
     /// Who is fullest, where there are several: for a person, never for a label.
@@ -182,41 +182,41 @@ pub struct Standing {
     pub most: usize,
 }
 
-impl Standing {
+impl Usage {
     /// Rounded down; more than 100 where a limit was lowered.
     pub fn percent(&self) -> usize {
         self.used.saturating_mul(100).checked_div(self.most).unwrap_or(0)
     }
 }
 
-/// Where all limits stand. Walks through the tables to find who is fullest.
-pub fn standings(house: &House) -> Vec<Standing> {
-    let named = |standing: Standing| {
-        let whose = match standing.limit {
+/// How much of each limit is used. Walks through the tables to find who is fullest.
+pub fn usages(house: &House) -> Vec<Usage> {
+    let named = |usage: Usage| {
+        let whose = match usage.limit {
             Limit::BeforeLogin => house.guard.fullest_before_login().map(|net| net.to_string()),
             Limit::User => house.guard.fullest_user().map(|(user, net)| format!("{user} from {net}")),
-            Limit::All | Limit::Listener | Limit::Lookups => standing.whose,
+            Limit::All | Limit::Listener | Limit::Lookups => usage.whose,
         };
-        Standing { whose, ..standing }
+        Usage { whose, ..usage }
     };
     figures(house).into_iter().map(named).collect()
 }
 
 /// The same without who is fullest among users and addresses: takes no time worth speaking of.
-pub fn figures(house: &House) -> Vec<Standing> {
+pub fn figures(house: &House) -> Vec<Usage> {
     let live = house.live.load();
     let limits = &live.meant.limits;
-    let one = |limit, used, most| Standing { limit, whose: None, used, most };
+    let one = |limit, used, most| Usage { limit, whose: None, used, most };
     let mut all = vec![one(Limit::All, house.seats.taken(), limits.connections)];
     let doors = house.doors.load();
     let limited = doors.iter().filter_map(|door| Some((door, door.places.used(), door.places.limit()?)));
     if let Some((door, used, most)) = limited.max_by(|(_, a, of_a), (_, b, of_b)| (a * of_b).cmp(&(b * of_a))) {
-        all.push(Standing { whose: Some(door.name()), ..one(Limit::Listener, used, most) });
+        all.push(Usage { whose: Some(door.name()), ..one(Limit::Listener, used, most) });
     }
     all.push(one(Limit::BeforeLogin, house.guard.most_before_login(), limits.connections_before_login));
     all.push(one(Limit::User, house.guard.most_of_a_user(), limits.user_connections));
     if let Some((database, used, most)) = live.chain.busiest() {
-        all.push(Standing { whose: Some(database.to_owned()), ..one(Limit::Lookups, used, most) });
+        all.push(Usage { whose: Some(database.to_owned()), ..one(Limit::Lookups, used, most) });
     }
     all
 }
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn percents() {
-        let of = |used, most| Standing { limit: Limit::All, whose: None, used, most }.percent();
+        let of = |used, most| Usage { limit: Limit::All, whose: None, used, most }.percent();
         assert_eq!([of(0, 10), of(79, 100), of(12, 10), of(1, 0)], [0, 79, 120, 0]);
     }
 }

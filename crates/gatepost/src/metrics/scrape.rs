@@ -5,7 +5,7 @@
 use super::exposition::{Kind, Page};
 use super::process;
 use super::totals::totals;
-use crate::backend::health::{Report, Standing, Tries};
+use crate::backend::health::{Condition, Report, Tries};
 use crate::login::house::House;
 use crate::login::limits;
 use crate::login::roll::State;
@@ -122,9 +122,9 @@ fn limited(house: &House, page: &mut Page) {
         G,
         "How much of a limit is used; of many users, addresses or listeners by the fullest.",
     );
-    all.iter().for_each(|standing| family.sample(&[("limit", standing.limit.key())], standing.used));
+    all.iter().for_each(|usage| family.sample(&[("limit", usage.limit.key())], usage.used));
     let mut family = page.family("gatepost_limit_max", G, "How much a limit allows.");
-    all.iter().for_each(|standing| family.sample(&[("limit", standing.limit.key())], standing.most));
+    all.iter().for_each(|usage| family.sample(&[("limit", usage.limit.key())], usage.most));
 }
 
 fn databases(house: &House, page: &mut Page) {
@@ -141,7 +141,7 @@ fn databases(house: &House, page: &mut Page) {
 /// The figures of one address: of all of its places, or of all addresses that have none of their own.
 #[derive(Default)]
 struct Backend<'r> {
-    standings: [usize; 3],
+    conditions: [usize; 3],
     sessions: usize,
     connecting: usize,
     waiting: usize,
@@ -161,8 +161,8 @@ fn backends(house: &House, page: &mut Page) {
         named.into_iter().map(|(at, backend)| (at.map_or_else(|| "other".to_owned(), |at| at.to_string()), backend)).collect();
     let mut family = page.family("gatepost_backend_state", G, "Ways to a backend address that are in this state.");
     for (at, backend) in &all {
-        for (standing, count) in Standing::ALL.iter().zip(backend.standings) {
-            family.sample(&[("backend", at), ("state", standing.word())], count);
+        for (condition, count) in Condition::ALL.iter().zip(backend.conditions) {
+            family.sample(&[("backend", at), ("state", condition.word())], count);
         }
     }
     for (name, help, value) in [
@@ -187,7 +187,7 @@ fn backends(house: &House, page: &mut Page) {
 }
 
 fn add<'r>(backend: &mut Backend<'r>, place: &'r Report) {
-    if let Some(count) = backend.standings.get_mut(place.standing as usize) {
+    if let Some(count) = backend.conditions.get_mut(place.condition as usize) {
         *count += 1;
     }
     backend.sessions += place.sessions;

@@ -1,6 +1,6 @@
 //! One dialogue that may be followed: what was said and decided, kept until it is known whose it is, and handed on.
 //!
-//! Nothing secret comes in: lines are made by the codecs, which mask what is secret because of what it is. The [`Guard`] takes
+//! Nothing secret comes in: lines are made by the codecs, which mask what is secret because of what it is. The [`Censor`] takes
 //! passwords out of words that others chose: answers of a backend, what we pass on of them, and what clients say of themselves.
 
 use super::{Tracer, Tracers, Who};
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use wire::dance::SignIn;
-use wire::overheard::{Guard, Line};
+use wire::overheard::{Censor, Line};
 
 /// The most events that are kept of one dialogue, and how many octets they may have.
 const PAST_MAX: (usize, usize) = (400, 64 << 10);
@@ -45,7 +45,7 @@ pub struct Tap {
 
 struct State {
     who: Who,
-    guard: Guard,
+    censor: Censor,
     past: VecDeque<Event>,
     octets: usize,
     /// Events that were kept no longer.
@@ -113,7 +113,7 @@ impl Tap {
         };
         let state = State {
             who,
-            guard: Guard::default(),
+            censor: Censor::default(),
             past: VecDeque::new(),
             octets: 0,
             forgotten: 0,
@@ -149,9 +149,9 @@ impl Tap {
     /// A password that is about to be used, and the names that go with it.
     pub fn keeps(&self, names: &[&str], password: &[u8]) {
         let mut state = self.state();
-        state.guard.add(password);
+        state.censor.add(password);
         for name in names {
-            state.guard.name(name);
+            state.censor.name(name);
         }
     }
 
@@ -159,10 +159,10 @@ impl Tap {
     pub fn learn(&self, known: &Known<'_>) {
         {
             let mut state = self.state();
-            let State { who, guard, .. } = &mut *state;
+            let State { who, censor, .. } = &mut *state;
             match known {
                 Known::User(name) => {
-                    guard.name(name);
+                    censor.name(name);
                     Who::add(&mut who.users, Box::from(*name));
                 }
                 Known::Client(client, session) => {
@@ -228,18 +228,18 @@ impl Tap {
         for tracer in tracers {
             if state.followers.iter().all(|follower| follower.number != tracer.number) && tracer.wanted.is(&state.who) {
                 for event in &state.past {
-                    tracer.queue.push(&spelled(event, &state.guard));
+                    tracer.queue.push(&spelled(event, &state.censor));
                 }
                 if state.forgotten > 0 {
                     let event = self.event(state, "left-out", What::LeftOut { events: state.forgotten });
-                    tracer.queue.push(&spelled(&event, &state.guard));
+                    tracer.queue.push(&spelled(&event, &state.censor));
                 }
                 state.followers.push(tracer);
             }
         }
         for (name, what) in events {
             let event = self.event(state, name, what);
-            let line = spelled(&event, &state.guard);
+            let line = spelled(&event, &state.censor);
             for follower in &state.followers {
                 follower.queue.push(&line);
             }
@@ -273,7 +273,7 @@ impl Ear for Tap {
         if value.is_empty() {
             return String::new();
         }
-        if is_secret(name) { MASK.to_owned() } else { self.state().guard.value(value) }
+        if is_secret(name) { MASK.to_owned() } else { self.state().censor.value(value) }
     }
 
     fn listens(&self) -> bool {
@@ -309,11 +309,11 @@ impl Drop for Tap {
 }
 
 /// An event as a line of JSON.
-fn spelled(event: &Event, guard: &Guard) -> Bytes {
+fn spelled(event: &Event, censor: &Censor) -> Bytes {
     let mut event = event.clone();
     match &mut event.what {
-        What::Line { text, free: true, .. } => *text = guard.shown(std::mem::take(text)),
-        What::Step(step) => clean(step, guard),
+        What::Line { text, free: true, .. } => *text = censor.shown(std::mem::take(text)),
+        What::Step(step) => clean(step, censor),
         _ => {}
     }
     let mut line = serde_json::to_vec(&event).unwrap_or_default();
@@ -322,11 +322,11 @@ fn spelled(event: &Event, guard: &Guard) -> Bytes {
 }
 
 /// A step may quote what a backend said, and a row or a query may be long.
-fn clean(step: &mut Step, guard: &Guard) {
+fn clean(step: &mut Step, censor: &Censor) {
     let quotes = matches!(step.step, "failed" | "refused" | "disconnect" | "login" | "identity" | "id");
     let clean = |text: &mut String| {
         if quotes {
-            *text = guard.shown(std::mem::take(text));
+            *text = censor.shown(std::mem::take(text));
         }
         if text.len() > TEXT_MAX {
             let end = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

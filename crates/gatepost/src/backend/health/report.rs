@@ -127,9 +127,9 @@ pub struct Failing {
     pub whom: Option<IpAddr>,
 }
 
-/// How a place stands.
+/// In what condition a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum Condition {
     /// The last that tried it was greeted, or nobody has tried.
     Up,
     /// The last that tried it failed.
@@ -138,18 +138,18 @@ pub enum Standing {
     Down,
 }
 
-impl Standing {
+impl Condition {
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Standing::Up => "up",
-            Standing::Suspect => "suspect",
-            Standing::Down => "down",
+            Condition::Up => "up",
+            Condition::Suspect => "suspect",
+            Condition::Down => "down",
         }
     }
 
     /// All of them.
-    pub const ALL: [Standing; 3] = [Standing::Up, Standing::Suspect, Standing::Down];
+    pub const ALL: [Condition; 3] = [Condition::Up, Condition::Suspect, Condition::Down];
 }
 
 /// What is known of one place.
@@ -163,8 +163,8 @@ pub struct Report {
     pub implicit_tls: bool,
     /// The row's own source address.
     pub source: Option<IpAddr>,
-    /// How it stands.
-    pub standing: Standing,
+    /// In what condition it is.
+    pub condition: Condition,
     /// How long ago it began to fail, where it does.
     pub failing_for: Option<Duration>,
     /// What the last failure was, as the journal has it, cut at 200 characters.
@@ -225,17 +225,17 @@ impl Health {
 fn one(place: Place, known: &Known, now: Instant, others: &Arc<Tries>) -> Report {
     let state = lock(&known.state);
     let trouble = state.trouble.as_ref();
-    let standing = match trouble {
-        None => Standing::Up,
-        Some(trouble) if trouble.condemns(now, state.give_up_after) => Standing::Down,
-        Some(_) => Standing::Suspect,
+    let condition = match trouble {
+        None => Condition::Up,
+        Some(trouble) if trouble.condemns(now, state.give_up_after) => Condition::Down,
+        Some(_) => Condition::Suspect,
     };
     Report {
         at: place.at,
         protocol: place.protocol,
         implicit_tls: place.implicit_tls,
         source: place.source,
-        standing,
+        condition,
         failing_for: trouble.map(|trouble| now.saturating_duration_since(trouble.first)),
         failure: trouble.map(|trouble| Arc::clone(&trouble.text)),
         last_success: state.last_success.map(|success| now.saturating_duration_since(success)),
@@ -264,15 +264,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_place_is_up_then_suspect_then_down_then_up() {
         let health = Health::default();
-        let standing = |health: &Health| health.report()[0].standing;
+        let condition = |health: &Health| health.report()[0].condition;
         let _session = health.session(place(1));
-        assert_eq!(standing(&health), Standing::Up);
+        assert_eq!(condition(&health), Condition::Up);
         fail(&health, 1).await;
-        assert_eq!(standing(&health), Standing::Suspect);
+        assert_eq!(condition(&health), Condition::Suspect);
         tokio::time::advance(Duration::from_secs(11)).await;
         fail(&health, 1).await;
         let report = health.report().remove(0);
-        assert_eq!((report.standing, report.failure.as_deref(), report.sessions), (Standing::Down, Some("refused"), 1));
+        assert_eq!((report.condition, report.failure.as_deref(), report.sessions), (Condition::Down, Some("refused"), 1));
         assert_eq!(report.failing_for.map(|long| long.as_secs()), Some(11));
         assert!(health.enter(place(1), Instant::now(), Duration::from_secs(10)).await.is_err());
         assert_eq!((report.tries.failed.get(), report.tries.down.get()), (2, 1));
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(health.report()[0].connecting, 1);
         attempt.connected();
         let report = health.report().remove(0);
-        assert_eq!((report.standing, report.failing_for, report.connecting), (Standing::Up, None, 0));
+        assert_eq!((report.condition, report.failing_for, report.connecting), (Condition::Up, None, 0));
         assert_eq!(report.tries.took.cumulative().last().unwrap().1, 1);
     }
 
