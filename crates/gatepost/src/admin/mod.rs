@@ -5,10 +5,12 @@
 //! files of the status page are answered there, which tell nothing.
 //!
 //! Everything below `/v1` keeps its meaning: fields may be added, none changes or goes. Errors are `{"error": "..."}` with a
-//! status of 400 (the request), 401 (the token), 404, 409 (not now), 422 (refused, and why) or 503.
+//! status of 400 (the request), 401 (the token), 404, 408 (too slow), 409 (not now), 413 (too large), 422 (refused, and why)
+//! or 503.
 //!
 //! Asking costs the sessions nothing: this runs on a thread of its own beside the shards, takes no lock of theirs for longer
-//! than a look, and whoever asks too much at once waits (64 connections, 16 KiB a request, 5 s for its head).
+//! than a look, and whoever asks too much at once waits (64 connections, 16 KiB a request, 5 s for its head and for its body; who takes
+//! nothing of its answer for 30 s loses it).
 
 mod access;
 mod answer;
@@ -19,6 +21,7 @@ mod history;
 mod listening;
 mod orders;
 mod page;
+mod patient;
 mod serve;
 mod sessions;
 mod status;

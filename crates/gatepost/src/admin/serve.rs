@@ -2,6 +2,7 @@
 
 use super::access::with_token;
 use super::figures::open;
+use super::patient::Patient;
 use super::{Desk, routes};
 use crate::journal::Level;
 use axum::Router;
@@ -19,8 +20,8 @@ use tokio::time::sleep;
 
 /// How many may be connected at a time, at each socket.
 pub(super) const CONNECTIONS: u32 = 64;
-/// Time for the head of a request.
-const HEAD: Duration = Duration::from_secs(5);
+/// Time for the head of a request, and for its body.
+pub(super) const HEAD: Duration = Duration::from_secs(5);
 /// What a head may have.
 const HEAD_MAX: usize = 16 * 1024;
 
@@ -42,7 +43,12 @@ pub async fn serve_tcp(listener: TcpListener, desk: Desk, places: Arc<Semaphore>
     loop {
         let Some(place) = place(&places).await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve(stream, app.clone(), place))),
+            Ok((stream, _)) => {
+                // A peer that has gone without a word keeps its place only until its keep-alive fails. An error: it is gone.
+                if relay::listen::tune(&stream).is_ok() {
+                    drop(tokio::spawn(serve(stream, app.clone(), place)));
+                }
+            }
             Err(e) => trouble(&desk, &e).await,
         }
     }
@@ -62,6 +68,60 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_MAX).half_close(true);
     // Whatever goes wrong here is the asker's: it sees its connection end.
-    let _ = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app)).await;
+    let _ = http.serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(app)).await;
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::patient::STALLED;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, timeout};
+
+    async fn served(request: &[u8], read_after: Option<Duration>) -> (usize, Duration) {
+        let app = Router::new().route("/", get(async || "x".repeat(100_000)));
+        let (mut client, stream) = tokio::io::duplex(1024);
+        let places = Arc::new(Semaphore::new(1));
+        let place = place(&places).await.unwrap();
+        tokio::spawn(serve(stream, app, place));
+        let began = Instant::now();
+        client.write_all(request).await.unwrap();
+        let mut got = Vec::new();
+        let reading = async {
+            match read_after {
+                None => std::future::pending().await,
+                Some(pause) => {
+                    let mut buffer = [0; 1024];
+                    loop {
+                        sleep(pause).await;
+                        match client.read(&mut buffer).await {
+                            Ok(n) if n > 0 => got.extend_from_slice(&buffer[..n]),
+                            _ => std::future::pending().await,
+                        }
+                    }
+                }
+            }
+        };
+        // The place is free again when the connection is over.
+        tokio::select! {
+            () = reading => {}
+            free = timeout(Duration::from_secs(100_000), places.acquire()) => drop(free.expect("it ends")),
+        }
+        (got.len(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_loses_its_place_and_who_reads_slowly_does_not() {
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let (_, took) = served(request, None).await;
+        assert!((STALLED..STALLED * 2).contains(&took), "{took:?}");
+        let (got, took) = served(request, Some(STALLED / 3)).await;
+        // All but what was still on its way when the server was through.
+        assert!(got > 98_000, "only {got} octets");
+        assert!(took > STALLED * 10, "{took:?}");
+        let (_, took) = served(b"", None).await;
+        assert!((HEAD..HEAD * 2).contains(&took), "{took:?}");
+    }
 }
