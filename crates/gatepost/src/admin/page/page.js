@@ -89,7 +89,8 @@ const rows = (section, items, key, columns, nothing) => {
   const body = $(section).querySelector("tbody");
   const have = new Map([...body.rows].map((row) => [row.dataset.key, row]));
   const wanted = items.map((item) => {
-    const name = key(item);
+    // Whatever the name is, it is not the empty one of the row that says that there is nothing.
+    const name = `=${key(item)}`;
     let row = have.get(name);
     have.delete(name);
     if (!row) {
