@@ -1,12 +1,14 @@
 //! Where the situations are: a Gatepost, its databases, its backends, and what may stand before a situation.
 
 use super::{BALANCER, FRONT, MIXED, NEVER, OFFLOADED, REQUIRED, USUAL, WEBMAIL, ip};
+use crate::admin::sessions;
 use crate::explained::{Asked, Told};
 use crate::gate::{BINARY, Gate, POP3_TOO, Want};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use testkit::peer::{AnyClient, Backend, FakeBackend};
 use testkit::ports::Port;
+use testkit::wait::{PATIENCE, poll};
 use testkit::{Dir, Protocol, free_port};
 
 /// A Gatepost with every kind of listener, users in five databases, and a backend for each protocol.
@@ -118,7 +120,14 @@ default_fields = {{ port = "{}" }}
         client
     }
 
+    /// Until the places of those are free that the last protocol's situation has let go.
+    fn wait_for_nobody(&self, from: IpAddr) {
+        let gone = || sessions(&self.gate, &["--client", &from.to_string()]).is_empty().then_some(());
+        assert!(poll(PATIENCE, gone).is_some(), "somebody of {from} is still here");
+    }
+
     fn sessions(&self, protocol: Protocol, from: IpAddr) -> Vec<AnyClient> {
+        self.wait_for_nobody(from);
         let sessions = [(); 2].map(|()| {
             let mut client = self.usual(protocol, from);
             assert!(client.login("alice", "tiger").ok);
@@ -136,6 +145,7 @@ default_fields = {{ port = "{}" }}
     }
 
     pub(super) fn strangers(&self, protocol: Protocol) -> Vec<AnyClient> {
+        self.wait_for_nobody(ip(31));
         [(); 4].map(|()| self.usual(protocol, ip(31))).into()
     }
 
