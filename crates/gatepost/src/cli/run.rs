@@ -3,9 +3,11 @@
 //! SIGHUP and the admin API reload, SIGUSR1 opens the log file anew, SIGTERM and SIGINT drain (a second one ends at once).
 //! `gatepost upgrade` has it start its successor; see [`crate::life::succession`].
 
+mod control;
 mod outlive;
 mod supervise;
 
+use self::control::control_socket;
 use self::supervise::{Running, Signals};
 use super::{BAD_CONFIG, FAILED};
 use crate::admin::{Desk, Listening, Sockets};
@@ -20,7 +22,6 @@ use crate::resolve::SystemDns;
 use crate::server::{self, Server};
 use clap::Args;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -173,56 +174,6 @@ impl Early {
         });
         Ok(Early { bound, admin: Sockets { control, addresses }, notify, remarks })
     }
-}
-
-/// Listens on the control socket; one left behind by a process that is gone makes room. Its group may ask as well.
-fn control_socket(meant: &Meant, path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
-    let group = group_of_control(meant)?;
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        if !there.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket is there"));
-        }
-        match UnixStream::connect(path) {
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another Gatepost answers there")),
-            // Left behind by a process that is gone.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            Err(e) => return Err(e),
-        }
-    }
-    let listener = UnixListener::bind(path)?;
-    // The group first: for a moment nobody may ask, not another group.
-    if let Some(group) = group {
-        rustix::fs::chown(path, None, Some(group))?;
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// `admin.group`, else that of `server.user` where the process is root and will become it, else the process's own.
-fn group_of_control(meant: &Meant) -> io::Result<Option<rustix::fs::Gid>> {
-    let unknown = |what: &str, name: &str, file: &str| {
-        io::Error::new(io::ErrorKind::NotFound, format!("{what} {name}: there is no such name in {file}"))
-    };
-    if let Some(name) = &meant.admin.group {
-        let gid = id_in("/etc/group", name, 1);
-        return Ok(Some(rustix::fs::Gid::from_raw(gid.ok_or_else(|| unknown("admin.group", name, "/etc/group"))?)));
-    }
-    match &meant.server.user {
-        Some(name) if rustix::process::geteuid().is_root() => {
-            let gid = id_in("/etc/passwd", name, 2);
-            Ok(Some(rustix::fs::Gid::from_raw(gid.ok_or_else(|| unknown("server.user", name, "/etc/passwd"))?)))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// A number in the line of a name: of /etc/passwd or /etc/group.
-fn id_in(file: &str, name: &str, column: usize) -> Option<u32> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let mut line = text.lines().find(|line| line.split(':').next() == Some(name))?.split(':').skip(1);
-    line.nth(column)?.parse().ok()
 }
 
 /// Becomes the service user where the process was started as root. Users and groups are taken from /etc/passwd and /etc/group.
