@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -278,9 +279,38 @@ pub fn shown(text: &str) -> String {
     out
 }
 
+/// An answer as JSON on one line, for programs and fit for a terminal, too: what nobody sees is spelled `\u202e`.
+pub fn json_line(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if wire::encode::is_invisible(c) {
+            // All of them are in the first plane, and none stands outside of a string.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A query from names and values.
 pub fn query(pairs: &[(&str, String)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs);
     query.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn json_cannot_write_on_a_terminal_either() {
+        let value = json!({ "user": "a\u{9b}2J\u{202e}b\u{7f}\u{1b}\u{2028}\"\\ü" });
+        let line = json_line(&value);
+        assert_eq!(line, r#"{"user":"a\u009b2J\u202eb\u007f\u001b\u2028\"\\ü"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
 }

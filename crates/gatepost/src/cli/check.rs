@@ -28,6 +28,6 @@ pub fn go(path: &Path) -> ExitCode {
     for warning in more.iter() {
         eprintln!("warning: {warning}");
     }
-    println!("{}: fine: {listeners} listening addresses, {databases} user databases", path.display());
+    tell!("{}: fine: {listeners} listening addresses, {databases} user databases", path.display());
     if loaded.warnings.is_empty() && more.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::WARNINGS) }
 }

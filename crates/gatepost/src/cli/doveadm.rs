@@ -113,7 +113,7 @@ impl Doveadm {
     }
 
     fn print(&self, titles: &[(String, String)], rows: &[Vec<String>]) {
-        print!("{}", self.formatter.text(titles, rows));
+        super::tell_whole(&self.formatter.text(titles, rows));
     }
 
     fn who(&self, who: &Who, config: &Path) -> Result<ExitCode, ExitCode> {
@@ -238,11 +238,11 @@ fn kick_users(command: &KickUsers, config: &Path) -> Result<ExitCode, ExitCode> 
     let users: BTreeSet<String> = sessions.iter().map(|session| shown(&field(session, "user"))).collect();
     let kicked = kick("doveadm kick", &at, &pairs).map_err(|_| ExitCode::from(TEMPFAIL))?;
     if kicked == 0 {
-        println!("no users kicked");
+        tell!("no users kicked");
         return Err(ExitCode::from(NOT_FOUND));
     }
-    println!("kicked connections from the following users:");
-    println!("{} ", users.into_iter().collect::<Vec<_>>().join(" "));
+    tell!("kicked connections from the following users:");
+    tell!("{} ", users.into_iter().collect::<Vec<_>>().join(" "));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -251,7 +251,7 @@ fn proxy_kick(command: &KickUsers, config: &Path) -> Result<ExitCode, ExitCode> 
     let pairs = kick_pairs(command)?;
     let at = everywhere(&command.socket, config)?;
     let kicked = kick("doveadm proxy kick", &at, &pairs).map_err(|_| ExitCode::from(TEMPFAIL))?;
-    println!("{kicked} connections kicked");
+    tell!("{kicked} connections kicked");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@
 //! Exit codes: 0 it would sign in, 1 it would not, 2 what is asked makes no sense, 69 the one that was named (`--socket`, `--admin`)
 //! does not answer, 78 bad configuration.
 
-use super::ask::{At, Whom, refusal, shown, try_say};
+use super::ask::{At, Whom, json_line, refusal, shown, try_say};
 use super::{BAD_CONFIG, FAILED, UNREACHABLE, USAGE};
 use crate::explain::{self, Ask, Unanswerable, Way};
 use crate::journal::{Format, Journal, Level};
@@ -108,7 +108,7 @@ impl Login {
         match self.explanation(config) {
             Ok(told) => {
                 if json {
-                    println!("{told}");
+                    tell!("{}", json_line(&told));
                 } else {
                     show(&told);
                 }
@@ -231,24 +231,24 @@ fn alone(meant: crate::config::meant::Meant, ask: &Ask) -> Result<Value, Stop> {
 fn show(told: &Value) {
     let text = |value: &Value, key: &str| shown(value.get(key).and_then(Value::as_str).unwrap_or_default());
     if told.get("note").is_some() {
-        println!("{}", text(told, "note"));
+        tell!("{}", text(told, "note"));
     }
     let steps = told.get("steps").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     for step in steps {
-        println!("{:<12}  {}", text(step, "step"), text(step, "text"));
+        tell!("{:<12}  {}", text(step, "step"), text(step, "text"));
         for line in step.get("more").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-            println!("{:<12}    {}", "", shown(line));
+            tell!("{:<12}    {}", "", shown(line));
         }
     }
     let Some(outcome) = told.get("outcome") else { return };
-    println!("{:<12}  {}", "outcome", text(outcome, "text"));
+    tell!("{:<12}  {}", "outcome", text(outcome, "text"));
     for line in outcome.get("client_hears").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        println!("{:<12}    the client hears: {}", "", shown(line));
+        tell!("{:<12}    the client hears: {}", "", shown(line));
     }
     if outcome.get("guess").and_then(Value::as_bool) == Some(true) {
-        println!("{:<12}    counts as a guess, and slows later logins from there", "");
+        tell!("{:<12}    counts as a guess, and slows later logins from there", "");
     }
     if let Some(waits) = outcome.get("waits").and_then(Value::as_f64).filter(|waits| *waits > 0.0) {
-        println!("{:<12}    the client waits {waits} s for its answer", "");
+        tell!("{:<12}    the client waits {waits} s for its answer", "");
     }
 }

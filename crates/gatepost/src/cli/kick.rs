@@ -55,9 +55,9 @@ impl Kick {
             Err(code) => return code,
         };
         match kick("kick", &at, &pairs) {
-            Ok(kicked) if self.json => println!("{}", json!({ "version": 1, "kicked": kicked, "dry_run": self.dry_run })),
-            Ok(kicked) if self.dry_run => println!("{kicked} connections would be kicked"),
-            Ok(kicked) => println!("{kicked} connections kicked"),
+            Ok(kicked) if self.json => tell!("{}", json!({ "version": 1, "kicked": kicked, "dry_run": self.dry_run })),
+            Ok(kicked) if self.dry_run => tell!("{kicked} connections would be kicked"),
+            Ok(kicked) => tell!("{kicked} connections kicked"),
             Err(code) => return code,
         }
         ExitCode::SUCCESS

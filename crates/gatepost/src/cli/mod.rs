@@ -5,6 +5,11 @@
 // The one room that talks to a person on a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+/// `println!` for what a verb was asked for: a reader that has gone, as in `gatepost sessions | head`, is no failure.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::cli::tell_whole(&format!("{}\n", format_args!($($text)*))) };
+}
+
 mod ask;
 mod check;
 mod demo;
@@ -24,6 +29,7 @@ mod version;
 
 use crate::config::{Catalog, Loaded, Problems};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +43,18 @@ const WARNINGS: u8 = 3;
 const UNREACHABLE: u8 = 69;
 /// Bad configuration, as sysexits(3) EX_CONFIG.
 const BAD_CONFIG: u8 = 78;
+
+/// Text with its ends of lines, to standard output.
+fn tell_whole(text: &str) {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("gatepost: standard output: {e}");
+            std::process::exit(i32::from(FAILED));
+        }
+        _ => {}
+    }
+}
 
 #[derive(Parser)]
 #[command(

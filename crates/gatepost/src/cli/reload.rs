@@ -31,8 +31,8 @@ impl Reload {
         match answer.status {
             StatusCode::OK => {
                 let remarks = lines("remarks");
-                remarks.iter().for_each(|remark| println!("{remark}"));
-                println!("the new configuration is in force");
+                remarks.iter().for_each(|remark| tell!("{remark}"));
+                tell!("the new configuration is in force");
                 if remarks.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::WARNINGS) }
             }
             StatusCode::UNPROCESSABLE_ENTITY => {

@@ -1,6 +1,6 @@
 //! `gatepost sessions` (`who`): who is on.
 
-use super::ask::{At, Whom, ask, query, refusal, shown, try_ask};
+use super::ask::{At, Whom, ask, json_line, query, refusal, shown, try_ask};
 use super::table::Table;
 use super::{FAILED, UNREACHABLE};
 use clap::Args;
@@ -84,7 +84,7 @@ impl Sessions {
                 Err(code) => return code,
             };
             if self.json {
-                println!("{}", json!({ "version": 1, "total": sessions.len(), "sessions": sessions }));
+                tell!("{}", json_line(&json!({ "version": 1, "total": sessions.len(), "sessions": sessions })));
                 return ExitCode::SUCCESS;
             }
             let mut text = String::new();

@@ -20,7 +20,7 @@ impl Show {
         match super::load(path) {
             Ok(loaded) => {
                 for file in &loaded.files {
-                    println!("{}", file.display());
+                    tell!("{}", file.display());
                 }
                 ExitCode::SUCCESS
             }
@@ -33,7 +33,7 @@ impl Show {
 pub fn effective(path: &Path) -> ExitCode {
     match super::load(path) {
         Ok(loaded) => {
-            print!("{}", crate::config::effective(&loaded.meant));
+            super::tell_whole(&crate::config::effective(&loaded.meant));
             ExitCode::SUCCESS
         }
         Err(code) => code,

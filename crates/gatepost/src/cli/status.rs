@@ -1,6 +1,6 @@
 //! `gatepost status`: how it stands; and `drain`, `undrain`.
 
-use super::ask::{Whom, ask, refusal, shown};
+use super::ask::{Whom, ask, json_line, refusal, shown};
 use super::sessions::{field, span};
 use super::table::Table;
 use super::{FAILED, WARNINGS};
@@ -33,9 +33,9 @@ impl Status {
         }
         let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if self.json {
-            println!("{status}");
+            tell!("{}", json_line(&status));
         } else {
-            print!("{}", text(&status));
+            super::tell_whole(&text(&status));
         }
         if needs_somebody(&status) { ExitCode::from(WARNINGS) } else { ExitCode::SUCCESS }
     }
@@ -54,7 +54,7 @@ impl Drain {
         match self.whom.serving(config).and_then(|at| ask(verb, &at, Method::POST, path)) {
             Ok(answer) if answer.status == StatusCode::OK => {
                 let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                println!("{}", shown(&field(&said, "phase")));
+                tell!("{}", shown(&field(&said, "phase")));
                 ExitCode::SUCCESS
             }
             Ok(answer) => {

@@ -1,6 +1,6 @@
 //! `gatepost trace`: follows dialogues live.
 
-use super::ask::{At, Lines, Whom, query, refusal, shown};
+use super::ask::{At, Lines, Whom, json_line, query, refusal, shown};
 use super::{FAILED, UNREACHABLE, USAGE};
 use crate::config::parse_duration;
 use clap::Args;
@@ -115,7 +115,7 @@ impl Trace {
             if !picked.admits(&event) {
                 continue;
             }
-            let text = if self.json { format!("{event}\n") } else { told(&event) };
+            let text = if self.json { format!("{}\n", json_line(&event)) } else { told(&event) };
             let mut out = std::io::stdout();
             // A pager that was closed is no failure.
             if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() || picked.is_done() {

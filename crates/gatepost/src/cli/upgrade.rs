@@ -28,9 +28,7 @@ impl Upgrade {
         match answer.status {
             StatusCode::OK => {
                 let (successor, predecessor, connections) = (number("successor"), number("predecessor"), number("connections"));
-                println!(
-                    "process {successor} serves; process {predecessor} goes on with {connections} connections until they end"
-                );
+                tell!("process {successor} serves; process {predecessor} goes on with {connections} connections until they end");
                 ExitCode::SUCCESS
             }
             StatusCode::UNPROCESSABLE_ENTITY => {

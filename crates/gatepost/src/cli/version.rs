@@ -4,6 +4,6 @@ use std::process::ExitCode;
 
 /// Says which version this is.
 pub fn go() -> ExitCode {
-    println!("gatepost {}", env!("CARGO_PKG_VERSION"));
+    tell!("gatepost {}", env!("CARGO_PKG_VERSION"));
     ExitCode::SUCCESS
 }

@@ -107,6 +107,44 @@ fn names_from_anywhere_cannot_write_on_a_terminal() {
     assert_eq!(out.lines().count(), 2, "{out}");
 }
 
+/// `gatepost sessions | head`: who reads no further is no reason to panic.
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let backend = echo_backend();
+    let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), ..Default::default() });
+    let file = gate.gatepost.dir().join("gatepost.toml");
+    for verb in [
+        "version",
+        "check",
+        "show",
+        "sessions",
+        "sessions --json",
+        "sessions --watch",
+        "status",
+        "status --json",
+        "explain login alice",
+        "explain login alice --json",
+        "kick nobody",
+        "doveadm who",
+        "doveadm proxy list",
+        "reload",
+    ] {
+        let (gone, out) = std::io::pipe().unwrap();
+        drop(gone);
+        let mut command = Command::new(BINARY);
+        let done = command.arg("--config").arg(&file).args(verb.split(' ')).stdout(out).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        // The certificate of the tests ends soon.
+        let code = if verb.starts_with("status") { 3 } else { 0 };
+        assert_eq!((done.status.code(), &*said), (Some(code), ""), "{verb}");
+    }
+    // A full disk is one.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let done = Command::new(BINARY).arg("version").stdout(full).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("standard output: No space left"));
+}
+
 /// Both sides are closed within a second: the client hears a goodbye, the backend sees the end.
 #[test]
 fn kick_by_each_key_with_500_on() {

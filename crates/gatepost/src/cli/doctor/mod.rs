@@ -112,7 +112,7 @@ impl Verdict {
 }
 
 fn say(what: &str, text: &str) {
-    println!("{what:<12}{}", shown(text));
+    tell!("{what:<12}{}", shown(text));
 }
 
 impl Identity {
