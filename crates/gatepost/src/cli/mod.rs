@@ -10,6 +10,11 @@ macro_rules! tell {
     ($($text:tt)*) => { $crate::cli::tell_whole(&format!("{}\n", format_args!($($text)*))) };
 }
 
+/// The standard library's panics where nobody reads standard error any more, as in `gatepost check 2>&1 | head`.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::complain(&format!($($text)*)) };
+}
+
 mod ask;
 mod check;
 mod demo;
@@ -44,15 +49,26 @@ const UNREACHABLE: u8 = 69;
 /// Bad configuration, as sysexits(3) EX_CONFIG.
 const BAD_CONFIG: u8 = 78;
 
+/// A line to standard error. If that cannot be written there is nowhere left to say so.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Text with its ends of lines, to standard output.
 fn tell_whole(text: &str) {
+    let _ = is_read(text);
+}
+
+/// The same; false where nobody reads it, so that whoever goes on telling can end.
+fn is_read(text: &str) -> bool {
     let mut out = std::io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+        Ok(()) => true,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => false,
+        Err(e) => {
             eprintln!("gatepost: standard output: {e}");
             std::process::exit(i32::from(FAILED));
         }
-        _ => {}
     }
 }
 

@@ -6,7 +6,7 @@ use super::{FAILED, UNREACHABLE};
 use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -94,10 +94,9 @@ impl Sessions {
             text.push_str(&table(&sessions).columns());
             text.push_str(&format!("{} connections\n", sessions.len()));
             // A pager that was closed is no failure.
-            if std::io::stdout().write_all(text.as_bytes()).is_err() || !self.watch {
+            if !super::is_read(&text) || !self.watch {
                 return ExitCode::SUCCESS;
             }
-            let _ = std::io::stdout().flush();
             std::thread::sleep(Duration::from_secs(2));
         }
     }

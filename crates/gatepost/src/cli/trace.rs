@@ -7,7 +7,6 @@ use clap::Args;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -116,9 +115,8 @@ impl Trace {
                 continue;
             }
             let text = if self.json { format!("{}\n", json_line(&event)) } else { told(&event) };
-            let mut out = std::io::stdout();
             // A pager that was closed is no failure.
-            if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() || picked.is_done() {
+            if !super::is_read(&text) || picked.is_done() {
                 return ExitCode::SUCCESS;
             }
         }

@@ -44,3 +44,4 @@ mod stream;
 mod supervised;
 mod trace;
 mod upgrade;
+mod verbs;

@@ -46,7 +46,7 @@ struct Quiet(Termios);
 impl Drop for Quiet {
     fn drop(&mut self) {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
-        eprintln!();
+        eprintln!("");
     }
 }
 

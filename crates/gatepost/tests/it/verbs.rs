@@ -1,0 +1,49 @@
+//! What holds for all verbs: readers who leave, exit codes of wrong usage, what is told of a reload.
+
+use crate::admin::verb;
+use crate::gate::{BINARY, Gate, Want, everybody_at};
+use std::process::{Command, Stdio};
+
+fn gate() -> Gate {
+    Gate::start(&Want { users: &everybody_at(([127, 0, 0, 1], 1).into(), ""), ..Default::default() })
+}
+
+#[test]
+fn a_reader_who_has_left_is_no_trouble() {
+    let gate = gate();
+    let file = gate.gatepost.dir().join("gatepost.toml");
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for (words, code) in [
+        (&["show", "--effective"][..], 0),
+        (&["check"], 0),
+        (&["version"], 0),
+        (&["sessions"], 0),
+        (&["sessions", "--watch"], 0),
+        (&["sessions", "--state", "odd"], 1),
+        (&["doveadm", "who"], 0),
+        (&["doveadm", "-f", "json", "proxy", "list"], 0),
+        (&["kick", "nobody"], 0),
+        (&["explain", "login", "alice"], 0),
+        (&["explain", "login", "alice", "--in-clear", "--from", "192.0.2.1"], 1),
+        (&["reload"], 0),
+        (&["reload", "--help"], 0),
+    ] {
+        let run = |out: Stdio, err: Stdio| {
+            Command::new(BINARY).arg("--config").arg(&file).args(words).stdout(out).stderr(err).spawn().unwrap()
+        };
+        let done = run(nobody(), Stdio::piped()).wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{words:?}: {err}");
+        assert!(!err.contains("panicked"), "{words:?}: {err}");
+        assert_eq!(run(nobody(), nobody()).wait().unwrap().code(), Some(code), "{words:?}");
+    }
+    // What is lost on a full disk is missed.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let done = Command::new(BINARY).arg("--config").arg(&file).arg("sessions").stdout(full).output().unwrap();
+    let err = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(1) && err.contains("gatepost: standard output: No space left"), "{err}");
+}
