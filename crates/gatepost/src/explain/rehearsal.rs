@@ -430,7 +430,8 @@ impl<'a> Rehearsal<'a> {
 
 /// The listener that was asked for, or the first one that fits.
 fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
-    let name = ask.protocol.as_deref();
+    let usual = || PROTOCOLS.first().filter(|_| ask.listener.is_none()).map(|first| first.name);
+    let name = ask.protocol.as_deref().or_else(usual);
     let known = |name: &str| PROTOCOLS.iter().any(|row| row.name == name || row.implicit.0 == name);
     if let Some(name) = name.filter(|name| !known(name)) {
         let names: Vec<&str> = PROTOCOLS.iter().flat_map(|row| [row.name, row.implicit.0]).collect();
@@ -441,8 +442,7 @@ fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
         (_, Some(listener)) if door.bound != listener && door.address != listener => false,
         (Some(name), None) => door.protocol.name == name && !implicit(door) || door.protocol.implicit.0 == name && implicit(door),
         (Some(name), Some(_)) => door.protocol.name == name || door.protocol.implicit.0 == name,
-        (None, Some(_)) => true,
-        (None, None) => PROTOCOLS.first().is_some_and(|first| door.protocol.name == first.name),
+        (None, _) => true,
     };
     // A protocol that is only spoken under TLS from the first byte is meant by its own name as well.
     let at_all = |door: &&Arc<Door>| ask.listener.is_none() && name == Some(door.protocol.name);

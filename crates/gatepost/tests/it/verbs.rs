@@ -47,3 +47,20 @@ fn a_reader_who_has_left_is_no_trouble() {
     let err = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.code() == Some(1) && err.contains("gatepost: standard output: No space left"), "{err}");
 }
+
+#[test]
+fn a_login_is_explained_at_the_listener_that_a_client_would_take() {
+    // The one with TLS from the first byte has the lower address.
+    let config = crate::gate::config(&Want { users: &everybody_at(([127, 0, 0, 1], 1).into(), ""), ..Default::default() });
+    let config = config.replace("[\"127.0.0.1:0\"]\n[[listen]]", "[\"127.0.0.2:0\"]\n[[listen]]");
+    assert!(config.contains("127.0.0.2"));
+    let gate = Gate::start_with(testkit::Dir::new(), &config);
+    for (words, first) in [
+        (&[][..], "listener      imap on 127.0.0.2:"),
+        (&["--protocol", "imap"], "listener      imap on 127.0.0.2:"),
+        (&["--protocol", "imaps"], "listener      imap on 127.0.0.1:"),
+    ] {
+        let (_, out, err) = verb(&gate, &[&["explain", "login", "alice"], words].concat());
+        assert!(out.starts_with(first), "{words:?}: {out}{err}");
+    }
+}
