@@ -13,13 +13,14 @@ use super::table::Table;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// `kick` found nobody, as sysexits(3) EX_NOHOST, which Dovecot takes for "not found".
 const NOT_FOUND: u8 = 68;
 /// Wrong usage.
-const USAGE: u8 = 64;
+pub const USAGE: u8 = 64;
 /// Nobody answers.
 const TEMPFAIL: u8 = 75;
 
@@ -98,6 +99,19 @@ enum ProxyCommand {
     List(Socket),
     /// End sessions
     Kick(KickUsers),
+}
+
+/// The words of a command line are for this verb.
+pub fn is_meant(words: impl IntoIterator<Item = OsString>) -> bool {
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("-c" | "--config") => drop(words.next()),
+            Some(word) if word.starts_with('-') => {}
+            word => return word == Some("doveadm"),
+        }
+    }
+    false
 }
 
 impl Doveadm {
@@ -233,7 +247,7 @@ fn signed_in(socket: &Socket, config: &Path, pairs: &[(&'static str, String)]) -
 
 /// `doveadm kick`.
 fn kick_users(command: &KickUsers, config: &Path) -> Result<ExitCode, ExitCode> {
-    let pairs = kick_pairs(command)?;
+    let pairs = kick_pairs("kick", command)?;
     let (at, sessions) = signed_in(&command.socket, config, &pairs)?;
     let users: BTreeSet<String> = sessions.iter().map(|session| shown(&field(session, "user"))).collect();
     let kicked = kick("doveadm kick", &at, &pairs).map_err(|_| ExitCode::from(TEMPFAIL))?;
@@ -248,18 +262,18 @@ fn kick_users(command: &KickUsers, config: &Path) -> Result<ExitCode, ExitCode> 
 
 /// `doveadm proxy kick`.
 fn proxy_kick(command: &KickUsers, config: &Path) -> Result<ExitCode, ExitCode> {
-    let pairs = kick_pairs(command)?;
+    let pairs = kick_pairs("proxy kick", command)?;
     let at = everywhere(&command.socket, config)?;
     let kicked = kick("doveadm proxy kick", &at, &pairs).map_err(|_| ExitCode::from(TEMPFAIL))?;
     tell!("{kicked} connections kicked");
     Ok(ExitCode::SUCCESS)
 }
 
-fn kick_pairs(command: &KickUsers) -> Result<Vec<(&'static str, String)>, ExitCode> {
+fn kick_pairs(name: &str, command: &KickUsers) -> Result<Vec<(&'static str, String)>, ExitCode> {
     let mut pairs = masks(&command.whom);
     pairs.extend(command.hosts.iter().map(|host| ("backend", host.clone())));
     if pairs.is_empty() {
-        eprintln!("doveadm kick [-a <socket>] [-f <passdb field>] [-h <host> [...]] [<user mask>|<ip/bits> ...]");
+        eprintln!("doveadm {name} [-a <socket>] [-f <passdb field>] [-h <host> [...]] [<user mask>|<ip/bits> ...]");
         return Err(ExitCode::from(USAGE));
     }
     if let Some(field) = &command.field {
@@ -279,6 +293,20 @@ fn port(at: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_usage_is_told_from_that_of_other_verbs() {
+        for (line, meant) in [
+            ("doveadm who -x", true),
+            ("-c gatepost.toml doveadm frob", true),
+            ("--config=gatepost.toml doveadm", true),
+            ("-c doveadm sessions", false),
+            ("kick doveadm", false),
+            ("", false),
+        ] {
+            assert_eq!(is_meant(line.split_whitespace().map(OsString::from)), meant, "{line}");
+        }
+    }
 
     #[test]
     fn the_formatters_of_doveadm() {

@@ -41,6 +41,10 @@ impl Kick {
             eprintln!("gatepost kick: whom? Name a user, --client, --backend, --session or another word; or --all");
             return ExitCode::from(USAGE);
         }
+        if self.all && !pairs.is_empty() {
+            eprintln!("gatepost kick: --all, or words that say whom: not both");
+            return ExitCode::from(USAGE);
+        }
         if self.all {
             pairs.push(("all", "1".to_owned()));
         }

@@ -78,7 +78,7 @@ fn is_read(text: &str) -> bool {
     version,
     about = "The mail edge: finds each user's mail server, says who is calling, and gets out of the way"
 )]
-#[command(disable_version_flag = true, arg_required_else_help = true)]
+#[command(arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -140,7 +140,14 @@ enum Verb {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            let _ = said.print();
+            let usage = if doveadm::is_meant(std::env::args_os().skip(1)) { doveadm::USAGE } else { USAGE };
+            return if said.use_stderr() { ExitCode::from(usage) } else { ExitCode::SUCCESS };
+        }
+    };
     raise_descriptors();
     match cli.verb {
         Some(Verb::Run(run)) => run.go(&cli.file.config),
