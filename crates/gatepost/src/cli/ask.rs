@@ -28,6 +28,9 @@ const LINE_MAX: usize = 4 << 20;
 /// The largest answer that is taken: a list of some hundred thousand sessions.
 const ANSWER_MAX: usize = 256 << 20;
 
+/// The answer to a token that is not the right one.
+const DENIED: &str = "the token of --token-file is not the one of its admin.token_file";
+
 /// Whom to ask.
 #[derive(Args, Clone)]
 pub struct Whom {
@@ -38,7 +41,7 @@ pub struct Whom {
     #[arg(long, value_name = "ADDRESS:PORT", requires = "token_file")]
     admin: Option<String>,
     /// A file with the token for --admin
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "admin")]
     token_file: Option<PathBuf>,
 }
 
@@ -133,13 +136,18 @@ impl Whom {
 /// Nobody answers, or not as an admin API does: told already, with the exit code.
 pub fn ask(verb: &str, at: &At, method: Method, path: &str) -> Result<Answer, ExitCode> {
     try_ask(at, method, path).map_err(|e| {
-        let hint = match at {
-            At::Socket(_) => "is Gatepost running, with this server.control, and may you use it?",
-            At::Address(..) => "is Gatepost running, with this admin.address?",
-        };
-        eprintln!("gatepost {verb}: {at}: {e}; {hint}");
+        eprintln!("gatepost {verb}: {}", unanswered(at, &e));
         ExitCode::from(UNREACHABLE)
     })
+}
+
+/// Why nobody answered, and what to look at.
+pub fn unanswered(at: &At, why: &str) -> String {
+    match at {
+        _ if why == DENIED => format!("{at}: {why}"),
+        At::Socket(_) => format!("{at}: {why}; is Gatepost running, with this server.control, and may you use it?"),
+        At::Address(..) => format!("{at}: {why}; is Gatepost running, with this admin.address?"),
+    }
 }
 
 /// The same without a word: for those that may be gone.
@@ -159,6 +167,9 @@ pub fn try_say(at: &At, method: Method, path: &str, body: Bytes) -> Result<Answe
     let asking = async {
         let (response, driving) = send(at, method, path, body).await?;
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(DENIED.to_owned());
+        }
         let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await.map_err(|e| e.to_string())?.to_bytes();
         driving.abort();
         Ok(Answer { status, body })
@@ -217,6 +228,9 @@ impl Lines {
         let asking = send(at, Method::GET, path, Bytes::new());
         let (response, driving) = timeout(PATIENCE, asking).await.map_err(|_| "no answer in time".to_owned())??;
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(DENIED.to_owned());
+        }
         if status == StatusCode::OK {
             return Ok(Ok(Lines { body: response.into_body(), held: BytesMut::new(), driving }));
         }

@@ -6,7 +6,7 @@
 //! Exit codes: 0 it would sign in, 1 it would not, 2 what is asked makes no sense, 69 the one that was named (`--socket`, `--admin`)
 //! does not answer, 78 bad configuration.
 
-use super::ask::{At, Whom, json_line, refusal, shown, try_say};
+use super::ask::{At, Whom, json_line, refusal, shown, try_say, unanswered};
 use super::{BAD_CONFIG, FAILED, UNREACHABLE, USAGE};
 use crate::explain::{self, Ask, Unanswerable, Way};
 use crate::journal::{Format, Journal, Level};
@@ -133,7 +133,7 @@ impl Login {
             match running(&at, &ask)? {
                 Ok(told) => return Ok(told),
                 Err(why) if whom.is_named() => {
-                    eprintln!("gatepost explain: {at}: {why}; is Gatepost running there?");
+                    eprintln!("gatepost explain: {}", unanswered(&at, &why));
                     return Err(Stop::Failed(ExitCode::from(UNREACHABLE)));
                 }
                 Err(why) => format!("no running Gatepost at {at} ({why}): from the file alone; limits and health are unknown"),

@@ -87,7 +87,7 @@ impl Trace {
                 return ExitCode::from(FAILED);
             }
             Err(e) => {
-                eprintln!("gatepost trace: {at}: {e}; is Gatepost running, and may you use its admin socket?");
+                eprintln!("gatepost trace: {}", super::ask::unanswered(at, &e));
                 return ExitCode::from(UNREACHABLE);
             }
         };

@@ -303,6 +303,14 @@ fn over_tcp_only_with_the_token() {
     assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
+    std::fs::write(&token, "some-other-token-of-yesterday\n").unwrap();
+    for words in [&["sessions"][..], &["status"], &["trace", "*"], &["explain", "login", "alice"], &["kick", "--all"]] {
+        let out = Command::new(BINARY).args(words).args(["--admin", &at, "--token-file"]).arg(&token).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(69), "{words:?}: {err}");
+        assert!(err.contains("the token of --token-file is not the one of its admin.token_file\n"), "{words:?}: {err}");
+    }
+
 #[test]
 fn a_broken_request_costs_only_itself() {
     let backend = echo_backend();

@@ -49,6 +49,32 @@ fn a_reader_who_has_left_is_no_trouble() {
 }
 
 #[test]
+fn wrong_usage_has_the_code_of_the_tool_that_is_meant() {
+    let gate = gate();
+    for (words, code) in [
+        (&["doveadm"][..], 64),
+        (&["doveadm", "frob"], 64),
+        (&["doveadm", "proxy"], 64),
+        (&["doveadm", "who", "-x"], 64),
+        (&["doveadm", "kick"], 64),
+        (&["doveadm", "who", "--help"], 0),
+        (&["frob"], 2),
+        (&["sessions", "alice"], 2),
+        (&["sessions", "--token-file", "token"], 2),
+        (&["kick"], 2),
+        (&["kick", "--all", "alice"], 2),
+        (&["-V"], 0),
+        (&["--version"], 0),
+    ] {
+        let (is, _, err) = verb(&gate, words);
+        assert_eq!(is, Some(code), "{words:?}: {err}");
+    }
+    let (_, _, err) = verb(&gate, &["doveadm", "proxy", "kick"]);
+    assert!(err.starts_with("doveadm proxy kick "), "{err}");
+    assert_eq!(verb(&gate, &["--version"]).1, verb(&gate, &["version"]).1);
+}
+
+#[test]
 fn a_login_is_explained_at_the_listener_that_a_client_would_take() {
     // The one with TLS from the first byte has the lower address.
     let config = crate::gate::config(&Want { users: &everybody_at(([127, 0, 0, 1], 1).into(), ""), ..Default::default() });

@@ -136,7 +136,7 @@ fn without_a_gatepost_the_file_is_explained_and_nonsense_is_refused() {
         (&["al\nice"], 2, "no client can say this user name"),
         (&["alice", "--ttl", "3"], 2, "--via"),
         (&["alice", "--protocol", "imaps", "--in-clear"], 2, "nobody is in clear"),
-        (&["alice", "--socket", "nobody.sock"], 69, "is Gatepost running there?"),
+        (&["alice", "--socket", "nobody.sock"], 69, "is Gatepost running, with this server.control, and may you use it?"),
         (&["alice", "--config", "/nonexistent/gatepost.toml"], 2, "cannot be used multiple times"),
     ] {
         let (is, _, errors) = explain(words);
