@@ -268,19 +268,12 @@ impl Server {
     pub fn reload(&mut self, meant: Meant) -> Result<Vec<String>, Vec<String>> {
         let mut remarks = Vec::new();
         let old = self.house.live.load_full();
-        for (name, changed) in [
-            ("server.threads", old.meant.server.threads != meant.server.threads),
-            ("server.user", old.meant.server.user != meant.server.user),
-            ("server.control", old.meant.server.control != meant.server.control),
-            ("admin.group", old.meant.admin.group != meant.admin.group),
-            ("admin.address", old.meant.admin.address != meant.admin.address),
-        ] {
-            if changed {
-                remarks.push(format!("{name} has changed and takes effect at the next start"));
-            }
-        }
-        let mut meant = meant;
-        meant.server.threads = old.meant.server.threads;
+        let (mut meant, running) = (meant, &old.meant);
+        wait_for_the_next_start("server.threads", &running.server.threads, &mut meant.server.threads, &mut remarks);
+        wait_for_the_next_start("server.user", &running.server.user, &mut meant.server.user, &mut remarks);
+        wait_for_the_next_start("server.control", &running.server.control, &mut meant.server.control, &mut remarks);
+        wait_for_the_next_start("admin.group", &running.admin.group, &mut meant.admin.group, &mut remarks);
+        wait_for_the_next_start("admin.address", &running.admin.address, &mut meant.admin.address, &mut remarks);
         let have = |key: &DoorKey| self.doors.contains_key(key);
         let bound =
             bind_new(&meant, &mut HandedSockets::default(), &mut |text| remarks.push(text), &have).map_err(|e| vec![e])?;
@@ -407,6 +400,14 @@ impl Server {
         }
         self.house.journal.say(Level::Info, "stopped", &format_args!("{cut} connections cut"));
         self.house.journal.flush();
+    }
+}
+
+/// A key that a reload cannot change. What is in force stays the running one's, so that each reload compares with that.
+fn wait_for_the_next_start<T: PartialEq + Clone>(name: &str, running: &T, wanted: &mut T, remarks: &mut Vec<String>) {
+    if running != wanted {
+        remarks.push(format!("{name} has changed and takes effect at the next start"));
+        wanted.clone_from(running);
     }
 }
 

@@ -8,6 +8,14 @@ fn gate() -> Gate {
     Gate::start(&Want { users: &everybody_at(([127, 0, 0, 1], 1).into(), ""), ..Default::default() })
 }
 
+/// Changes the configuration, and reloads: exit code, standard output, standard error.
+fn reload(gate: &Gate, change: impl FnOnce(&str) -> String) -> (Option<i32>, String, String) {
+    let file = gate.gatepost.dir().join("gatepost.toml");
+    let text = change(&std::fs::read_to_string(&file).unwrap());
+    std::fs::write(&file, text).unwrap();
+    verb(gate, &["reload"])
+}
+
 #[test]
 fn a_reader_who_has_left_is_no_trouble() {
     let gate = gate();
@@ -72,6 +80,21 @@ fn wrong_usage_has_the_code_of_the_tool_that_is_meant() {
     let (_, _, err) = verb(&gate, &["doveadm", "proxy", "kick"]);
     assert!(err.starts_with("doveadm proxy kick "), "{err}");
     assert_eq!(verb(&gate, &["--version"]).1, verb(&gate, &["version"]).1);
+}
+
+#[test]
+fn what_waits_for_the_next_start_is_compared_with_what_runs() {
+    let gate = gate();
+    let remarks = "server.threads has changed and takes effect at the next start\n\
+                   admin.group has changed and takes effect at the next start\n";
+    let other = |text: &str| text.replace("threads = 2", "threads = 3") + "[admin]\ngroup = \"mail\"\n";
+    let (code, out, _) = reload(&gate, other);
+    assert_eq!((code, out), (Some(3), format!("{remarks}the new configuration is in force\n")));
+    let (code, out, _) = reload(&gate, str::to_owned);
+    assert_eq!((code, out), (Some(3), format!("{remarks}the new configuration is in force\n")), "it still waits");
+    let (code, out, _) =
+        reload(&gate, |text| text.replace("threads = 3", "threads = 2").replace("[admin]\ngroup = \"mail\"\n", ""));
+    assert_eq!((code, &*out), (Some(0), "the new configuration is in force\n"), "it is what runs");
 }
 
 #[test]
