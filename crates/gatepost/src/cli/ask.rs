@@ -308,6 +308,11 @@ pub fn json_line(value: &serde_json::Value) -> String {
     out
 }
 
+/// Several lines of such text.
+pub fn shown_lines(text: &str) -> String {
+    text.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
 /// A query from names and values.
 pub fn query(pairs: &[(&str, String)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());

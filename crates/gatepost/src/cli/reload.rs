@@ -1,6 +1,6 @@
 //! `gatepost reload`: asks the running Gatepost, and waits for its answer.
 
-use super::ask::{Whom, ask, refusal, shown};
+use super::ask::{Whom, ask, refusal, shown_lines};
 use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -16,7 +16,10 @@ pub struct Reload {
 impl Reload {
     /// Checks the files, then has them put into force.
     pub fn go(&self, path: &Path) -> ExitCode {
-        if let Err(code) = super::load(path) {
+        // Whoever names somebody to ask may be on another host, or may not read keys: the one that runs tells all of it, too.
+        if !self.whom.is_named()
+            && let Err(code) = super::load(path)
+        {
             return code;
         }
         let answer = match self.whom.serving(path).and_then(|at| ask("reload", &at, Method::POST, "/v1/reload")) {
@@ -26,7 +29,7 @@ impl Reload {
         let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let lines = |name: &str| -> Vec<String> {
             let list = said.get(name).and_then(Value::as_array);
-            list.into_iter().flatten().filter_map(Value::as_str).map(shown).collect()
+            list.into_iter().flatten().filter_map(Value::as_str).map(shown_lines).collect()
         };
         match answer.status {
             StatusCode::OK => {

@@ -1,6 +1,6 @@
 //! `gatepost upgrade`: has the running Gatepost start its successor and hand over to it.
 
-use super::ask::{Whom, ask, refusal, shown};
+use super::ask::{Whom, ask, refusal, shown_lines};
 use clap::Args;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -16,7 +16,10 @@ pub struct Upgrade {
 impl Upgrade {
     /// Checks the files, then has the successor started.
     pub fn go(&self, path: &Path) -> ExitCode {
-        if let Err(code) = super::load(path) {
+        // As with a reload.
+        if !self.whom.is_named()
+            && let Err(code) = super::load(path)
+        {
             return code;
         }
         let answer = match self.whom.serving(path).and_then(|at| ask("upgrade", &at, Method::POST, "/v1/upgrade")) {
@@ -33,7 +36,7 @@ impl Upgrade {
             }
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let problems = said.get("problems").and_then(Value::as_array).into_iter().flatten();
-                problems.filter_map(Value::as_str).for_each(|problem| eprintln!("{}", shown(problem)));
+                problems.filter_map(Value::as_str).for_each(|problem| eprintln!("{}", shown_lines(problem)));
                 eprintln!("gatepost upgrade: {}", refusal(&answer));
                 ExitCode::from(u8::try_from(number("code")).unwrap_or(super::FAILED).max(super::FAILED))
             }

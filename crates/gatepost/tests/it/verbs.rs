@@ -98,6 +98,34 @@ fn what_waits_for_the_next_start_is_compared_with_what_runs() {
 }
 
 #[test]
+fn problems_and_remarks_of_several_lines_are_told_in_lines() {
+    let gate = gate();
+    let log = gate.gatepost.log().from_here();
+    let (code, out, _) = reload(&gate, |text| text.replace("[limits]\n", "[limits]\nconnections = 1000000\n"));
+    assert_eq!(code, Some(3), "{out}");
+    assert!(
+        out.contains(" descriptors") && out.contains("\n  fix: raise the descriptor limit") && !out.contains("u{a}"),
+        "{out}"
+    );
+    let line = log.wait_for("warning[limit]");
+    assert!(!line.contains("u{a}"), "{line}");
+    log.wait_for_all(&[" warning reload ", "  fix: raise the descriptor limit"]);
+
+    let users = everybody_at(([127, 0, 0, 1], 1).into(), "");
+    let database = "[[users]]\nname = \"all\"\ndriver = \"sqlite\"\npath = \"users.db\"\nquery = \"SELEKT\"\n";
+    let made = Command::new("sqlite3").arg(gate.gatepost.dir().join("users.db")).arg("create table t (a)").status();
+    if !made.is_ok_and(|made| made.success()) {
+        return;
+    }
+    let (code, _, err) = reload(&gate, |text| text.replace(&users, database));
+    assert_eq!(code, Some(78), "{err}");
+    assert!(
+        err.contains("error[users]: query: ") && err.contains("\n  fix: try it with: sqlite3 ") && !err.contains("u{a}"),
+        "{err}"
+    );
+}
+
+#[test]
 fn a_login_is_explained_at_the_listener_that_a_client_would_take() {
     // The one with TLS from the first byte has the lower address.
     let config = crate::gate::config(&Want { users: &everybody_at(([127, 0, 0, 1], 1).into(), ""), ..Default::default() });
@@ -112,4 +140,26 @@ fn a_login_is_explained_at_the_listener_that_a_client_would_take() {
         let (_, out, err) = verb(&gate, &[&["explain", "login", "alice"], words].concat());
         assert!(out.starts_with(first), "{words:?}: {out}{err}");
     }
+}
+
+#[test]
+fn whoever_names_whom_to_ask_needs_no_files() {
+    let gate = gate();
+    let ask = |words: &[&str]| {
+        let socket = gate.gatepost.dir().join("control.sock");
+        let out = Command::new(BINARY)
+            .args(["--config", "/nonexistent/gatepost.toml"])
+            .args(words)
+            .arg("--socket")
+            .arg(socket)
+            .output();
+        let out = out.unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    assert_eq!(ask(&["reload"]).0, Some(0), "{}", ask(&["reload"]).1);
+    std::fs::write(gate.gatepost.dir().join("gatepost.toml"), "version = 2\n").unwrap();
+    let (code, err) = ask(&["reload"]);
+    assert!(code == Some(78) && err.contains("error[version]") && err.contains("the old configuration stays in force"), "{err}");
+    let (code, err) = ask(&["upgrade"]);
+    assert!(code == Some(78) && err.contains("error[version]"), "{code:?} {err}");
 }

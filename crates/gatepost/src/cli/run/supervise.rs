@@ -191,8 +191,8 @@ impl Running<'_> {
                         remarks.extend(loaded.warnings.iter().map(ToString::to_string));
                         self.patience = drain;
                         self.journal.say(Level::Info, "reloaded", &"the new configuration is in force");
-                        for remark in &remarks {
-                            self.journal.say(Level::Warning, "reload", remark);
+                        for line in remarks.iter().flat_map(|remark| remark.lines()) {
+                            self.journal.say(Level::Warning, "reload", &line);
                         }
                         return Ok(remarks);
                     }
@@ -201,8 +201,8 @@ impl Running<'_> {
             }
             Err(problems) => problems.to_string().lines().map(str::to_owned).collect(),
         };
-        for problem in &problems {
-            self.journal.say(Level::Error, "reload-refused", problem);
+        for line in problems.iter().flat_map(|problem| problem.lines()) {
+            self.journal.say(Level::Error, "reload-refused", &line);
         }
         self.journal.say(Level::Error, "reload-refused", &"the old configuration stays in force");
         Err(problems)
