@@ -271,18 +271,31 @@ pub async fn kick(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result<R
     } else if dry_run {
         house.roll.all().iter().filter(|entry| entry.slot().order().is_none() && filter.admits(&View::of(entry))).count()
     } else {
-        let kicked = house.roll.kick(&filter);
-        let what: String = query.as_deref().unwrap_or_default().chars().take(400).collect();
+        house.roll.kick(&filter)
+    };
+    if !dry_run {
+        let what = words(query.as_deref().unwrap_or_default());
         let words = [("connections", Word::Number(u64::try_from(kicked).unwrap_or(u64::MAX))), ("text", Word::Text(&what))];
         house.journal.line(Level::Info, "kick", &words);
-        kicked
-    };
+    }
     Ok(json(&Kicked { version: VERSION, kicked, dry_run, held: hold.map(|term| term.as_secs_f64()) }))
+}
+
+/// The words of a query, for people.
+fn words(query: &str) -> String {
+    let pairs = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| format!("{name}={value}"));
+    pairs.collect::<Vec<_>>().join(" ").chars().take(400).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_a_query_are_told_as_they_were_meant() {
+        assert_eq!(words("user=a%40b&client=10.0.0.0%2F8&hold=60s"), "user=a@b client=10.0.0.0/8 hold=60s");
+        assert_eq!(words(&"user=%20&".repeat(300)).chars().count(), 400);
+    }
 
     #[test]
     fn what_is_meant_is_read_strictly() {

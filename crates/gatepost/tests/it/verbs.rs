@@ -163,3 +163,14 @@ fn whoever_names_whom_to_ask_needs_no_files() {
     let (code, err) = ask(&["upgrade"]);
     assert!(code == Some(78) && err.contains("error[version]"), "{code:?} {err}");
 }
+
+#[test]
+fn the_journal_says_in_plain_words_who_was_kicked_and_held() {
+    let gate = gate();
+    let log = gate.gatepost.log().from_here();
+    let (code, _, err) = verb(&gate, &["kick", "a@b", "--client", "192.0.2.0/24", "--hold", "60s"]);
+    assert_eq!(code, Some(0), "{err}");
+    log.wait_for("info kick connections=0 text=\"user=a@b client=192.0.2.0/24 hold=60s\"");
+    assert_eq!(verb(&gate, &["kick", "a@b", "--client", "192.0.2.0/24", "--hold", "0s"]).0, Some(0));
+    log.wait_for("info kick connections=0 text=\"user=a@b client=192.0.2.0/24 hold=0s\"");
+}
