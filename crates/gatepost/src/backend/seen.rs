@@ -17,7 +17,7 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
     let mut text = format!("{at}: ");
     let state = match (&look.failing, &look.last_success) {
         _ if look.verdict.is_err() => "down",
-        (Some(_), _) => "failing",
+        (Some(_), _) => "suspect",
         (None, Some(_)) => "up",
         (None, None) => "unknown",
     };
@@ -32,7 +32,7 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
         (None, None) => text.push_str("nothing is known of it yet"),
     }
     if known {
-        let _ = write!(text, "; {} sessions, {} connecting, {} queueing", look.sessions, look.connecting, look.queueing);
+        let _ = write!(text, "; {} sessions, {} connecting, {} waiting", look.sessions, look.connecting, look.waiting);
     }
     let mut step = Step::new("backend", text);
     let source = match route.source {
@@ -59,7 +59,7 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
     step =
         step.with("address", at.to_string()).with("state", state).with("callable", obstacle.is_none()).with("sources", sources);
     if known {
-        step = step.with("sessions", look.sessions).with("connecting", look.connecting).with("queueing", look.queueing);
+        step = step.with("sessions", look.sessions).with("connecting", look.connecting).with("waiting", look.waiting);
     }
     if let Some(failing) = &look.failing {
         step = step

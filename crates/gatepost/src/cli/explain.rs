@@ -249,6 +249,6 @@ fn show(told: &Value) {
         tell!("{:<12}    counts as a guess, and slows later logins from there", "");
     }
     if let Some(waits) = outcome.get("waits").and_then(Value::as_f64).filter(|waits| *waits > 0.0) {
-        tell!("{:<12}    the client waits {waits} s for its answer", "");
+        tell!("{:<12}    the client waits {waits:.1} s for its answer", "");
     }
 }

@@ -61,6 +61,15 @@ pub enum Way {
 }
 
 impl Way {
+    /// For people.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Way::Command => "by the protocol's own command",
+            Way::Plain => "by SASL PLAIN",
+            Way::Login => "by SASL LOGIN",
+        }
+    }
+
     pub(super) fn mechanism(self) -> Mechanism {
         match self {
             Way::Command => Mechanism::Command,

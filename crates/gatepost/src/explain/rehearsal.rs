@@ -121,7 +121,7 @@ impl<'a> Rehearsal<'a> {
             let who = match (balancer, via) {
                 (Some(_), _) => "balancer",
                 (None, Some(_)) => "proxy",
-                (None, None) if ask.from.is_none() => "a client somewhere (no address was given),",
+                (None, None) if ask.from.is_none() => "a client whose address was not given, say",
                 (None, None) => "client",
             };
             seen::peer(who, peer, here, live)
@@ -282,9 +282,9 @@ impl<'a> Rehearsal<'a> {
                 Said::Bad(heard) => return Ok(Err(Box::new(Outcome::bad_command(&heard)))),
                 Said::Stuck(why) => {
                     return Err(Unanswerable(format!(
-                        "a client of {} cannot sign in so ({:?}): {why}",
+                        "a client of {} cannot say this login ({}): {why}",
                         door.name(),
-                        ask.mechanism
+                        ask.mechanism.words()
                     )));
                 }
             }

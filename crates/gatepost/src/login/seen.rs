@@ -27,8 +27,10 @@ pub(super) fn name(given: &str, composed: &str) -> Step {
 pub(super) fn fields(answer: &Answer, witness: Witness<'_>) -> Step {
     let mut step = Step::new("fields", format!("what decides over the login ({} fields):", answer.fields.len()));
     let mut data = Vec::new();
+    let proxied = answer.fields.iter().any(|(name, _)| matches!(name, "proxy" | "proxy_maybe"));
     for (name, value) in answer.fields.iter() {
-        let (value, meaning) = (witness.shown(name, value), route::meaning(name).unwrap_or("has no effect"));
+        let meaning = route::meaning(name, value, proxied).unwrap_or("has no effect");
+        let value = witness.shown(name, value);
         step = step.more(format!("{name} = {value:?}: {meaning}"));
         data.push(json!({"name": name, "value": value, "meaning": meaning}));
     }

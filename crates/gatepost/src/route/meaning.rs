@@ -2,8 +2,13 @@
 
 use super::{NOT_OURS, USED_UP};
 
-/// A field's meaning; `None` for one that has no effect.
-pub fn meaning(name: &str) -> Option<&'static str> {
+/// A field's meaning; `None` for one that has no effect. `proxied`: the row has `proxy` or `proxy_maybe`.
+pub fn meaning(name: &str, value: &str, proxied: bool) -> Option<&'static str> {
+    match name {
+        "nologin" | "reason" if proxied => return Some("nothing here: proxy and proxy_maybe win"),
+        "destuser" if value.is_empty() => return Some("nothing: the backend is given the user's own name"),
+        _ => {}
+    }
     let known = MEANINGS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning);
     let prefixed = || PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, meaning)| *meaning);
     let passed_over = || NOT_OURS.contains(&name).then_some("taken without a word: nothing here depends on it");
@@ -50,12 +55,15 @@ mod tests {
     #[test]
     fn every_field_that_is_read_has_a_meaning_and_no_other_one_has() {
         for name in READ.iter().chain(NOT_OURS).chain(USED_UP) {
-            assert!(meaning(name).is_some(), "{name}");
+            assert!(meaning(name, "x", false).is_some(), "{name}");
         }
         for (name, _) in MEANINGS {
             assert!(READ.contains(name), "{name} is not read");
         }
-        assert_eq!(meaning("colour"), None);
-        assert!(meaning("forward_site").is_some() && meaning("userdb_home").is_some());
+        assert_eq!(meaning("colour", "", false), None);
+        // What is told agrees with what is done.
+        assert_ne!(meaning("nologin", "y", true), meaning("nologin", "y", false));
+        assert_ne!(meaning("destuser", "", true), meaning("destuser", "bob", true));
+        assert!(meaning("forward_site", "x", true).is_some() && meaning("userdb_home", "x", true).is_some());
     }
 }

@@ -110,8 +110,8 @@ pub struct Look {
     pub sessions: usize,
     /// Logins between connect and greeting.
     pub connecting: usize,
-    /// Logins that queue for that.
-    pub queueing: usize,
+    /// Logins that wait for a turn.
+    pub waiting: usize,
 }
 
 /// Failures since the last success, by how long ago they were.
@@ -188,7 +188,7 @@ impl Health {
     /// no probe is taken, and an address that nobody knows stays unknown.
     pub fn look(&self, at: Place, give_up_after: Duration) -> Look {
         let Some(known) = lock(&self.table).get(&at).cloned() else {
-            return Look { verdict: Ok(false), failing: None, last_success: None, sessions: 0, connecting: 0, queueing: 0 };
+            return Look { verdict: Ok(false), failing: None, last_success: None, sessions: 0, connecting: 0, waiting: 0 };
         };
         let now = Instant::now();
         let state = lock(&known.state);
@@ -203,7 +203,7 @@ impl Health {
             last_success: state.last_success.map(|success| now.saturating_duration_since(success)),
             sessions: known.sessions.load(Ordering::Relaxed),
             connecting: IN_FLIGHT.saturating_sub(known.permits.available_permits()),
-            queueing: known.waiting.load(Ordering::Relaxed),
+            waiting: known.waiting.load(Ordering::Relaxed),
         }
     }
 
