@@ -60,6 +60,7 @@ struct Backend {
     waiting: usize,
     /// Seconds.
     failing_for: Option<u64>,
+    last_failure: Option<u64>,
     last_success: Option<u64>,
     error: Option<String>,
 }
@@ -188,6 +189,7 @@ fn backend(report: Report) -> Backend {
         connecting: report.connecting,
         waiting: report.waiting,
         failing_for: seconds(report.failing_for),
+        last_failure: seconds(report.last_failure),
         last_success: seconds(report.last_success),
         error: report.failure.map(|text| text.to_string()),
     }

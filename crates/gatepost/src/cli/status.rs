@@ -68,10 +68,12 @@ impl Drain {
 
 /// A certificate that ends so soon is news.
 const DAYS: i64 = 14;
+/// A backend whose last failure is longer ago, with nobody who tried it since, is none: its rows may be gone. Seconds.
+const STALE: u64 = 600;
 
 fn needs_somebody(status: &Value) -> bool {
     let any = |list: &str, is: &dyn Fn(&Value) -> bool| list_of(status, list).iter().any(is);
-    any("backends", &|backend| field(backend, "state") != "up")
+    any("backends", &|backend| field(backend, "state") != "up" && number(backend, "last_failure") < STALE)
         || any("limits", &|limit| number(limit, "percent") >= 80)
         || any("certificates", &|certificate| certificate.get("days").and_then(Value::as_i64).is_some_and(|days| days < DAYS))
 }
@@ -187,4 +189,19 @@ fn text(status: &Value) -> String {
         text.push_str(&format!("\n{left_out} more backends are up and have fewer sessions\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_backend_that_nobody_tries_any_more_needs_nobody() {
+        let with = |state: &str, last_failure: Option<u64>| {
+            needs_somebody(&json!({"backends": [{"state": state, "last_failure": last_failure}]}))
+        };
+        assert!(with("down", Some(1)) && with("suspect", Some(STALE - 1)));
+        assert!(!with("suspect", Some(STALE)) && !with("up", None));
+    }
 }

@@ -167,6 +167,8 @@ pub struct Report {
     pub condition: Condition,
     /// How long ago it began to fail, where it does.
     pub failing_for: Option<Duration>,
+    /// How long ago the last failure was, where it does.
+    pub last_failure: Option<Duration>,
     /// What the last failure was, as the journal has it, cut at 200 characters.
     pub failure: Option<Arc<str>>,
     /// How long ago somebody was greeted.
@@ -237,6 +239,7 @@ fn one(place: Place, known: &Known, now: Instant, others: &Arc<Tries>) -> Report
         source: place.source,
         condition,
         failing_for: trouble.map(|trouble| now.saturating_duration_since(trouble.first)),
+        last_failure: trouble.map(|trouble| now.saturating_duration_since(trouble.last)),
         failure: trouble.map(|trouble| Arc::clone(&trouble.text)),
         last_success: state.last_success.map(|success| now.saturating_duration_since(success)),
         sessions: known.sessions.load(Ordering::Relaxed),
