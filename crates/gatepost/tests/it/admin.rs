@@ -57,6 +57,7 @@ fn who_is_on_is_listed_with_all_that_is_known() {
 
     let all = poll(PATIENCE, || Some(sessions(&gate, &[])).filter(|all| all.len() == 2)).expect("two connections");
     let on = all.iter().find(|one| one["state"] == "relayed").unwrap();
+    assert!(on["idle"].as_u64() <= on["age"].as_u64(), "{on}");
     assert_eq!(on["user"], "alice@example.com");
     assert_eq!(on["destuser"], "alice-box");
     assert_eq!(on["client"], "192.0.2.9:999");
@@ -301,7 +302,6 @@ fn over_tcp_only_with_the_token() {
     command.args(["sessions", "--json", "--admin", &at, "--token-file"]).arg(&token);
     let out = command.output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
-}
 
     std::fs::write(&token, "some-other-token-of-yesterday\n").unwrap();
     for words in [&["sessions"][..], &["status"], &["trace", "*"], &["explain", "login", "alice"], &["kick", "--all"]] {
@@ -310,6 +310,7 @@ fn over_tcp_only_with_the_token() {
         assert_eq!(out.status.code(), Some(69), "{words:?}: {err}");
         assert!(err.contains("the token of --token-file is not the one of its admin.token_file\n"), "{words:?}: {err}");
     }
+}
 
 #[test]
 fn a_broken_request_costs_only_itself() {

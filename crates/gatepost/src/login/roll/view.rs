@@ -64,7 +64,9 @@ impl View {
             Stage::Relay(record) => {
                 (view.session, view.user) = (record.session.clone(), record.user.clone());
                 (view.client, view.via) = (record.client, record.via);
-                (view.age, view.idle) = (record.since.elapsed(), entry.slot.idle());
+                view.age = record.since.elapsed();
+                // The shards' clocks are coarse: what is new has not been idle for longer than it is there.
+                view.idle = entry.slot.idle().min(view.age);
                 view.record = Some(Arc::clone(record));
             }
         }
