@@ -11,12 +11,16 @@ use super::text::{Name, escape_control};
 use super::{Destination, Format, Level, Word, dovecot, json, text};
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a daemon that does not read may hold up the lines behind.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The rights of a new log file: names and addresses are not for everybody on the host.
+const FILE_MODE: u32 = 0o640;
 
 /// How a line is dressed.
 #[derive(Clone, Copy)]
@@ -136,7 +140,7 @@ impl Target {
         match destination {
             Destination::Stderr => Ok(Target::Stderr(false)),
             Destination::File(path) => {
-                let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
+                let file = std::fs::OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
                 Ok(Target::File(file, false))
             }
             Destination::Syslog { socket, .. } | Destination::Journald { socket, .. } => {

@@ -227,6 +227,8 @@ fn a_file_is_opened_anew_on_sigusr1_and_nothing_else_happens() {
     std::fs::rename(&current, &old).unwrap();
     house.gate.gatepost.signal(Signal::USR1);
     until("the file is there again", || current.exists());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&current).unwrap().permissions());
+    assert_eq!(mode & 0o137, 0, "names and addresses are not for everybody: {mode:o}");
     on.logout();
     Log::at(&current).wait_for(" info end ");
     let (_dir, lines) = house.lines();
