@@ -14,6 +14,9 @@ use std::time::Duration;
 /// systemd reads at once; a socket of somebody else's must not hold us up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The longest status, octets.
+const STATUS_MAX: usize = 1024;
+
 /// The way to the supervisor, if there is one.
 #[derive(Debug, Default)]
 pub struct Notify(Option<(UnixDatagram, SocketAddr)>);
@@ -106,9 +109,16 @@ impl Notify {
     }
 }
 
-/// A second line would be another order.
+/// A second line would be another order. systemd takes no message of more than 4096 octets: with a longer status the whole
+/// message, its READY=1 too, would be lost.
 fn one_line(status: &str) -> String {
-    status.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let end = status.floor_char_boundary(STATUS_MAX);
+    let cut = status.get(..end).unwrap_or_default();
+    let mut line: String = cut.chars().map(|c| if wire::encode::is_invisible(c) { ' ' } else { c }).collect();
+    if end < status.len() {
+        line.push_str("...");
+    }
+    line
 }
 
 #[cfg(test)]
@@ -131,6 +141,12 @@ mod tests {
             let n = socket.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..n], b"READY=1\nSTATUS=two lines\n");
         }
+    }
+
+    #[test]
+    fn a_long_status_is_cut_and_the_rest_of_the_message_is_not_lost() {
+        let line = one_line(&format!("\u{202e}\n{}", "ü".repeat(5000)));
+        assert!(line.starts_with("  ü") && line.ends_with("ü...") && line.len() <= STATUS_MAX + 3, "{}", line.len());
     }
 
     #[test]

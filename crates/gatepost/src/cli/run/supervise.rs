@@ -158,7 +158,7 @@ impl Running<'_> {
             self.journal.say(Level::Error, "upgrade-refused", problem);
         }
         self.journal.say(Level::Error, "upgrade-refused", &"this process goes on");
-        let first = refused.problems.first().map_or("see the journal", String::as_str);
+        let first = headline(&refused.problems);
         self.supervisor.ready_after_trouble(&format!("Upgrade refused, the old process goes on: {first}"));
         let _ = answer.send(Err(refused));
     }
@@ -174,10 +174,9 @@ impl Running<'_> {
                 self.supervisor.ready(&status);
             }
             // Also the end of the reload: there is no word for one that failed.
-            Err(problems) => self.supervisor.ready_after_trouble(&format!(
-                "Reload refused, the old configuration stays in force: {}",
-                problems.first().map_or("see the journal", String::as_str)
-            )),
+            Err(problems) => self
+                .supervisor
+                .ready_after_trouble(&format!("Reload refused, the old configuration stays in force: {}", headline(problems))),
         }
         outcome
     }
@@ -215,10 +214,29 @@ pub(super) fn refused(problem: &str) -> Refused {
     Refused { code: crate::cli::FAILED, problems: vec![problem.to_owned()] }
 }
 
+/// The one line that a status has room for: the first error, since warnings of the same configuration may stand before it.
+fn headline(problems: &[String]) -> &str {
+    let error = problems.iter().find(|line| line.contains(": error["));
+    error.or(problems.first()).map_or("see the journal", String::as_str)
+}
+
 /// Waits for the end of an upgrade, if there is one.
 async fn outcome(pending: &mut Option<Pending>) -> Result<Upgraded, Refused> {
     match pending {
         Some(pending) => (&mut pending.task).await.unwrap_or_else(|e| Err(refused(&e.to_string()))),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_about_the_error_and_not_about_a_warning_before_it() {
+        let lines = ["a.toml:1:1: warning[file]: x", "  fix: y", "a.toml:9:1: error[unknown]: z", "  fix: w"].map(str::to_owned);
+        assert_eq!(headline(&lines), lines[2]);
+        assert_eq!(headline(&lines[..2]), lines[0]);
+        assert_eq!(headline(&[]), "see the journal");
     }
 }
