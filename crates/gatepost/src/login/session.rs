@@ -8,7 +8,7 @@ use super::auth::Admitted;
 use super::guard::Knock;
 use super::house::{Door, House, Live, Phase, Seat};
 use super::record::{LoginWords, Moved, Record, Secured, Shielding};
-use super::relayed::{LAST_WORDS, SignedIn};
+use super::relayed::{LAST_WORDS, LAST_WORDS_KICKED, SignedIn};
 use super::roll::Entry;
 use super::seen;
 use crate::backend::health::Place;
@@ -77,11 +77,25 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, 
     if house.tracers.any() {
         talk.record.tap = Some(talk.tap(false));
     }
-    let signed_in = talk.run(Instant::now() + patience).await;
+    let entry = Arc::clone(&talk.entry);
+    let signed_in = tokio::select! {
+        biased;
+        signed_in = talk.run(Instant::now() + patience) => signed_in,
+        () = kicked_in_vain(&entry) => {
+            talk.part();
+            None
+        }
+    };
     if signed_in.is_none() && talk.record.user.is_empty() {
         house.metrics.left(door.protocol.name, talk.record.left.unwrap_or("lost"));
     }
     signed_in
+}
+
+/// Whatever is waited for, a kick is no longer awaited than this: a pause, a client that does not read its last words.
+async fn kicked_in_vain(entry: &Entry) {
+    entry.kicked().await;
+    sleep(LAST_WORDS_KICKED * 2).await;
 }
 
 /// The state of a dialogue.
@@ -462,6 +476,16 @@ impl Talk<'_> {
         self.record.overhear(front, &out);
         self.record.left(&self.house.journal, Level::Info, reason, &text);
         self.last_words(&out).await;
+    }
+
+    /// Ends without a word what a kick found in the middle of something, and writes it down if that was not done.
+    fn part(&mut self) {
+        if !self.record.user.is_empty() {
+            // Every login has its end.
+            self.record.end(&self.house.journal, "gatepost-kicked", &"before the client heard that it is in", &Moved::default());
+        } else if self.record.left.is_none() {
+            self.record.left(&self.house.journal, Level::Info, "kicked", &KICKED);
+        }
     }
 
     /// Sends the last words and closes.

@@ -108,6 +108,31 @@ fn names_from_anywhere_cannot_write_on_a_terminal() {
     assert_eq!(out.lines().count(), 2, "{out}");
 }
 
+/// Before login a client may wait for us: for its answer to a wrong password, or where a header is due of its balancer.
+#[test]
+fn a_kick_does_not_wait_for_a_pause_or_a_header() {
+    let users = "[[users]]\nname = \"all\"\ndriver = \"static\"\nfields = { proxy = \"y\", host = \"127.0.0.1\", password = \"{PLAIN}right\" }\n";
+    let more = "[[listen]]\nprotocol = \"pop3\"\naddress = [\"127.0.0.1:0\"]\nproxy_protocol = \"required\"\n";
+    let trust = "proxy_protocol = [\"127.0.0.1\"]";
+    let text = config(&Want { users, more, trust, ..Default::default() }).replace("\"10ms\"", "\"60s\"");
+    let gate = Gate::start_with(testkit::Dir::new(), &text);
+    let mut pausing = TcpStream::connect(gate.imap()).unwrap();
+    let greeting = pausing.read(&mut [0; 1000]).unwrap();
+    assert!(greeting > 0);
+    pausing.write_all(b"a LOGIN alice wrong\r\n").unwrap();
+    gate.gatepost.wait_for("reason=credentials");
+    let mut silent = TcpStream::connect(gate.gatepost.addr("pop3")).unwrap();
+    poll(PATIENCE, || (sessions(&gate, &[]).len() == 2).then_some(())).expect("two connections");
+    let began = Instant::now();
+    let (code, out, _) = verb(&gate, &["kick", "--all"]);
+    assert_eq!((code, &*out), (Some(0), "2 connections kicked\n"));
+    assert_eq!(silent.read(&mut [0; 100]).unwrap_or(0), 0);
+    assert_eq!(pausing.read(&mut [0; 100]).unwrap_or(0), 0, "without an answer");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    gate.gatepost.log().wait_for_all(&["protocol=imap", "reason=kicked"]);
+    gate.gatepost.log().wait_for_all(&["protocol=pop3", "reason=kicked"]);
+}
+
 /// `gatepost sessions | head`: who reads no further is no reason to panic.
 #[test]
 fn a_reader_that_has_gone_is_no_failure() {
