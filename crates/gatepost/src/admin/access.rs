@@ -62,10 +62,14 @@ pub async fn with_token(State(desk): State<Desk>, request: Request, next: Next) 
     next.run(request).await
 }
 
+/// What is followed live takes one of few places, and is in the journal: an order, though it is asked for by GET.
+pub const FOLLOWED: &str = "/v1/trace";
+
 /// Refuses what a page of another site makes a browser order. Where a web server in front lets browsers in without our token,
 /// nothing else would tell such an order from one of the person at the browser.
 pub async fn own_pages_only(request: Request, next: Next) -> Response {
-    if request.method().is_safe() || is_own(request.headers()) {
+    let orders = !request.method().is_safe() || request.uri().path() == FOLLOWED;
+    if !orders || is_own(request.headers()) {
         next.run(request).await
     } else {
         Refusal(StatusCode::FORBIDDEN, "a page of another site may order nothing here".into()).into_response()
@@ -106,6 +110,26 @@ mod tests {
             site.map(|site| headers.insert("sec-fetch-site", HeaderValue::from_static(site)));
             origin.map(|origin| headers.insert(header::ORIGIN, HeaderValue::from_static(origin)));
             assert_eq!(is_own(&headers), own, "{site:?} {origin:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_may_be_asked_from_anywhere_and_a_trace_is_an_order() {
+        use axum::routing::{any, get};
+        let app = axum::Router::new().route("/v1/status", any(async || "")).route(FOLLOWED, get(async || ""));
+        let app = app.layer(axum::middleware::from_fn(own_pages_only)).into_service::<axum::body::Body>();
+        for (method, path, site, status) in [
+            ("GET", "/v1/status", "cross-site", 200),
+            ("POST", "/v1/status", "cross-site", 403),
+            ("POST", "/v1/status", "same-origin", 200),
+            ("GET", FOLLOWED, "cross-site", 403),
+            ("GET", FOLLOWED, "same-site", 403),
+            ("GET", FOLLOWED, "same-origin", 200),
+        ] {
+            let request = Request::builder().method(method).uri(path).header("sec-fetch-site", site);
+            let service = hyper_util::service::TowerToHyperService::new(app.clone());
+            let answer = hyper::service::Service::call(&service, request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), status, "{method} {path} {site}");
         }
     }
 

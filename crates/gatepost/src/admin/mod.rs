@@ -75,7 +75,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/reload", post(orders::reload))
         .route("/v1/explain/login", post(explain::login))
         .route("/v1/upgrade", post(orders::upgrade))
-        .route("/v1/trace", get(trace::follow))
+        .route(access::FOLLOWED, get(trace::follow))
         .fallback(answer::nothing_there)
         .layer(from_fn(access::own_pages_only))
         .layer(DefaultBodyLimit::max(BODY_MAX))
