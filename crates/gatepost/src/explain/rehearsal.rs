@@ -13,7 +13,7 @@ use crate::login::house::{Door, House, Live};
 use crate::login::limits::Ceiling;
 use crate::login::session::{self, too_many_knocks};
 use crate::protocol::{self, PROTOCOLS};
-use crate::server::{speaks_first, tls_word};
+use crate::server::{self, speaks_first, tls_word};
 use crate::witness::{MASK, Step, Trail, Witness};
 use bytes::BytesMut;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -50,15 +50,8 @@ pub async fn login(house: &House, running: bool, ask: &Ask) -> Result<Explanatio
 /// The listeners of a configuration that nobody serves.
 pub fn doors_of(live: &Live) -> Vec<Arc<Door>> {
     let door = |listen: &crate::config::meant::Listen| {
-        Some(Arc::new(Door {
-            protocol: protocol::find(listen.protocol)?,
-            tls: listen.tls,
-            cleartext_auth: listen.cleartext_auth,
-            proxy_protocol: listen.proxy_protocol,
-            address: listen.address,
-            bound: listen.address,
-            places: Arc::new(Ceiling::new(listen.connections)),
-        }))
+        let places = Arc::new(Ceiling::new(listen.connections));
+        Some(Arc::new(server::door(listen, protocol::find(listen.protocol)?, listen.address, places)))
     };
     live.meant.listen.iter().filter_map(door).collect()
 }
