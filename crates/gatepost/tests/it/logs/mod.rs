@@ -6,7 +6,7 @@ mod fail2ban;
 
 use crate::gate::{Gate, POP3_TOO, Want};
 use testkit::Protocol;
-use testkit::peer::{Backend, FakeBackend};
+use testkit::peer::{Backend, FakeBackend, FakeServer};
 use testkit::{Dir, free_port};
 
 /// All formats.
@@ -21,7 +21,7 @@ const FORMATS: [&str; 4] = ["text", "json", "dovecot-2.3", "dovecot-2.4"];
 struct House {
     gate: Gate,
     /// Backends, until the end; and the port where nobody is to listen.
-    _backends: (Vec<FakeBackend>, testkit::ports::Port),
+    _backends: (Vec<FakeBackend>, FakeServer, testkit::ports::Port),
     /// Where the log is, and stays when the program is gone.
     dir: Dir,
 }
@@ -40,8 +40,15 @@ impl House {
             backend(Protocol::Pop3, None),
             backend(Protocol::Imap, Some(wrong)),
             backend(Protocol::Pop3, Some("-ERR [AUTH] no")),
-            backend(Protocol::Imap, Some("NO [UNAVAILABLE] later")),
         ];
+        // Asked again and again until the deadline: the last try may end in the middle of a word.
+        let in_trouble = FakeServer::start(|conn| {
+            let mut answer = conn.try_send("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN] ready\r\n");
+            while let Some(line) = conn.read_line().filter(|_| answer.is_ok()) {
+                let tag = line.split(' ').next().unwrap_or_default();
+                answer = conn.try_send(format!("{tag} NO [UNAVAILABLE] later\r\n"));
+            }
+        });
         let row = |user: &str, password: &str, port: u16, more: &str| {
             let nopassword = if password.is_empty() { "nopassword=y" } else { "" };
             format!("{user}:{password}::::::proxy=y host=127.0.0.1 port={port} {nopassword} {more}\n")
@@ -52,7 +59,7 @@ impl House {
             row("paula", "{PLAIN}right", backends[1].port(), ""),
             row("carol", "", backends[2].port(), ""),
             row("piet", "", backends[3].port(), ""),
-            row("later", "", backends[4].port(), "proxy_timeout=1"),
+            row("later", "", in_trouble.port(), "proxy_timeout=1"),
             row("dead", "", nobody.number(), "proxy_timeout=1"),
             row("odd", "{PLAIN}right", 1, "proxy_timeout=soon"),
             "gone:{PLAIN}right::::::nologin=y\n".to_owned(),
@@ -69,7 +76,7 @@ impl House {
         };
         let text = crate::gate::config(&want).replace("failed_login_pause = \"10ms\"\n", "");
         let gate = Gate::start_with(config, &text);
-        House { gate, _backends: (backends, nobody), dir }
+        House { gate, _backends: (backends, in_trouble, nobody), dir }
     }
 
     /// With a file in a format.
