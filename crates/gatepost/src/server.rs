@@ -101,7 +101,7 @@ impl Server {
                 let door = open.door.load();
                 let implicit = door.tls == ListenTls::Implicit;
                 let name = if implicit { door.protocol.implicit.0 } else { door.protocol.name };
-                (name, tls_word(door.tls), open.address)
+                (name, door.tls.word(), open.address)
             })
             .collect();
         all.sort_unstable();
@@ -130,7 +130,7 @@ impl Server {
 
     fn open(&mut self, bound: Vec<Bound>) {
         for Bound { key, door, address, sockets } in bound {
-            let words = format!("{} ({}) on {address}", door.protocol.name, tls_word(door.tls));
+            let words = format!("{} ({}) on {address}", door.protocol.name, door.tls.word());
             let door = Arc::new(ArcSwap::from_pointee(door));
             let (closed, watching) = watch::channel(false);
             let (mut open, mut tasks) = (Vec::with_capacity(sockets.len()), Vec::with_capacity(sockets.len()));
@@ -324,16 +324,6 @@ fn wait_for_the_next_start<T: PartialEq + Clone>(name: &str, running: &T, wanted
 pub fn warn_to(journal: &Journal) -> crate::users::Warn {
     let journal = journal.clone();
     Arc::new(move |text: String| journal.say(Level::Warning, "setup", &text))
-}
-
-/// The word for the ports file and the journal.
-pub fn tls_word(tls: ListenTls) -> &'static str {
-    match tls {
-        ListenTls::None => "none",
-        ListenTls::StartTls => "starttls",
-        ListenTls::Implicit => "implicit",
-        ListenTls::Offloaded => "offloaded",
-    }
 }
 
 /// Whether who comes without a PROXY header hears us in clear before anything else.

@@ -10,6 +10,7 @@
 use super::meant::{Listen, ListenProxy, ListenTls, LocalBackend, LogTarget, Meant, Own, SourceIp, UsersBlock};
 use super::secret::is_secret;
 use super::sections::words;
+use super::spelling::word_of;
 use super::{sections, units};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -298,8 +299,8 @@ fn path(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
-fn word<T: Copy + PartialEq>(words: &[(&str, T)], value: T) -> String {
-    words.iter().find(|(_, have)| *have == value).map_or_else(String::new, |(name, _)| quote(name))
+fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> String {
+    quote(word_of(words, value))
 }
 
 fn array(items: impl Iterator<Item = String>) -> String {

@@ -21,6 +21,7 @@ mod problems;
 mod reading;
 mod secret;
 mod sections;
+mod spelling;
 mod units;
 mod written;
 
@@ -86,9 +87,7 @@ pub fn control_socket(path: &Path) -> PathBuf {
     use toml::de::{DeTable, DeValue};
     let mut files = vec![path.to_owned()];
     let dir = path.parent().unwrap_or(Path::new("")).join("conf.d");
-    let mut more: Vec<PathBuf> = std::fs::read_dir(dir)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml")))
-        .map_or_else(|_| Vec::new(), Iterator::collect);
+    let mut more = list(&dir).unwrap_or_default();
     more.sort();
     files.append(&mut more);
     let found = files.iter().take(MOST_FILES).find_map(|file| {

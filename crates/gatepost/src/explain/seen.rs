@@ -1,10 +1,8 @@
 //! What is told of the way to the login: the listener, who connects, whether it is believed, what it may say. Nothing here
 //! decides.
 
-use crate::config::meant::{CleartextAuth, ListenProxy};
 use crate::login::arrival::{Arrival, Told};
 use crate::login::house::{Door, Live};
-use crate::server::tls_word;
 use crate::witness::Step;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -13,16 +11,12 @@ use wire::origin::haproxy::{self, Header, Progress};
 
 /// Where the client knocks.
 pub(super) fn listener(door: &Door) -> Step {
-    let header = match door.proxy_protocol {
-        ListenProxy::Off => "off",
-        ListenProxy::Required => "required",
-        ListenProxy::Mixed => "mixed",
-    };
-    let text = format!("{}, TLS {}, PROXY header {header}", door.name(), tls_word(door.tls));
+    let header = door.proxy_protocol.word();
+    let text = format!("{}, TLS {}, PROXY header {header}", door.name(), door.tls.word());
     Step::new("listener", text)
         .with("protocol", door.protocol.name)
         .with("address", door.bound.to_string())
-        .with("tls", tls_word(door.tls))
+        .with("tls", door.tls.word())
         .with("proxy_protocol", header)
 }
 
@@ -39,12 +33,7 @@ pub(super) fn peer(who: &str, peer: SocketAddr, here: SocketAddr, live: &Live) -
 
 /// What the connection may be offered.
 pub(super) fn terms(door: &Door, arrival: &Arrival, terms: &Terms) -> Step {
-    let key = match door.cleartext_auth {
-        CleartextAuth::Never => "never",
-        CleartextAuth::Loopback => "loopback",
-        CleartextAuth::Trusted => "trusted",
-        CleartextAuth::Always => "always",
-    };
+    let key = door.cleartext_auth.word();
     let how = match (arrival.secured, arrival.shielded) {
         (true, _) => "under TLS",
         (false, true) => "under TLS that ends at the balancer",

@@ -72,7 +72,7 @@ pub(super) fn outcome(block: &Block, outcome: &Outcome, question: &Question<'_>)
 
 pub(super) fn rule(block: &Block, standing: &Standing<'_>, next: Next) -> Step {
     let (key, rule) = standing.followed;
-    let rule = rule.map_or("", word);
+    let rule = rule.map_or("", Then::word);
     let state = if standing.state { "let in" } else { "not let in" };
     let then = if next == Next::End { "the chain ends" } else { "the chain goes on" };
     let what = if rule.is_empty() { key.to_owned() } else { format!("{key} = \"{rule}\"") };
@@ -98,15 +98,4 @@ pub(super) fn answer(standing: &Standing<'_>) -> Step {
         .with("user", &*standing.user)
         .with("database", &*standing.database)
         .with("checked_by", checked)
-}
-
-fn word(rule: Then) -> &'static str {
-    match rule {
-        Then::ReturnOk => "return-ok",
-        Then::ReturnFail => "return-fail",
-        Then::Return => "return",
-        Then::Continue => "continue",
-        Then::ContinueOk => "continue-ok",
-        Then::ContinueFail => "continue-fail",
-    }
 }
