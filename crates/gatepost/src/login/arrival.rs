@@ -91,7 +91,7 @@ impl Arrival {
         }
     }
 
-    /// Takes over what a balancer tells of its client.
+    /// Takes over what a balancer tells of its client, and [meets](Arrival::meet) that one.
     ///
     /// # Errors
     /// The balancer agreed on another protocol with the client (ALPN): why the connection is closed.
@@ -105,6 +105,7 @@ impl Arrival {
             self.origin.transport = Some(Transport::Tls);
         }
         self.born = self.origin.clone();
+        self.meet(live);
         match &header.alpn {
             Some(alpn) if live.meant.tls.alpn_strict && !door.protocol.alpn.iter().any(|id| id.as_bytes() == alpn) => {
                 Err(format!("the balancer agreed on ALPN {} with the client", alpn.escape_ascii()))
@@ -149,10 +150,7 @@ impl Arrival {
     /// socket.
     pub fn knocks(&self, live: &Live) -> Option<usize> {
         let moved = self.origin.speaks_for_another() || self.origin.source != self.origin.real_client;
-        let trusted_itself = !self.origin.speaks_for_another() && live.trusted.admit(self.origin.source.0.ip()).is_some();
-        let limits = &live.meant.limits;
-        let exempt = !moved || trusted_itself || limits.is_exempt(self.origin.client.0.ip());
-        (!exempt).then_some(limits.connections_before_login)
+        (moved && !self.exempt(live)).then_some(live.meant.limits.connections_before_login)
     }
 
     /// The client is a process of this host: the same address on both ends, or a loopback one. Who comes through a balancer is
@@ -210,7 +208,7 @@ impl Talk<'_> {
                 self.record.left(&self.house.journal, Level::Debug, "proxy-protocol", &text);
                 return None;
             }
-            HeaderDue::No => {}
+            HeaderDue::No => self.who.meet(self.live),
             HeaderDue::Yes(proof) => {
                 let header = self.header(deadline).await?;
                 self.who.behind_balancer = true;
@@ -221,7 +219,6 @@ impl Talk<'_> {
                 }
             }
         }
-        self.who.meet(self.live);
         Some(())
     }
 
