@@ -11,18 +11,16 @@
 //! Steps may quote rows, queries and names: whoever shows them on a terminal escapes them. Secrets do not get here: see
 //! [`Witness::shown`].
 
-use crate::trace::Known;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use wire::dance::SignIn;
 use wire::overheard::Line;
-pub use wire::overheard::is_secret;
+pub use wire::overheard::{MASK, is_secret};
 use wire::secret::Password;
 
-/// What stands for a secret.
-pub const MASK: &str = "***";
 /// The most steps that are kept: more than any configuration makes.
 const STEPS_MAX: usize = 4096;
 
@@ -60,6 +58,16 @@ impl Step {
         self.data.insert(key.to_owned(), value.into());
         self
     }
+}
+
+/// Something that becomes known of a dialogue.
+pub enum Known<'a> {
+    /// A name that it tries to sign in with.
+    User(&'a str),
+    /// Who is calling.
+    Client(SocketAddr, &'a str),
+    /// Where it is sent.
+    Backend(Option<SocketAddr>, &'a str),
 }
 
 /// All that was seen of one login that did not happen.
@@ -156,7 +164,7 @@ pub trait Ear: Sync {
 pub struct Witness<'a>(Option<&'a dyn Ear>);
 
 impl<'a> Witness<'a> {
-    /// Of a real login.
+    /// Of a login that nobody follows.
     pub const NOBODY: Witness<'static> = Witness(None);
 
     /// Of a login that somebody follows.

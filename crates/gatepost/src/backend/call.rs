@@ -6,7 +6,7 @@ use super::seen;
 use crate::config::meant::BackendProxy;
 use crate::failure::{Failure, Kind, Retry, Side};
 use crate::route::Route;
-use crate::trace::Known;
+use crate::witness::Known;
 use bytes::BytesMut;
 use relay::conn::Conn;
 use relay::dial::{dial, exists_here, out_of_ports};
@@ -359,7 +359,7 @@ impl Call<'_> {
             };
             Failure::new(Side::Backend, Kind::BackendTls, format!("{place}: TLS: {e}")).retry(retry)
         })?;
-        self.means.witness.saw(|| crate::login::seen::shaken("backend-tls", &shaken.1));
+        self.means.witness.saw(|| seen::shaken("backend-tls", &shaken.1));
         Ok(shaken)
     }
 }

@@ -60,7 +60,7 @@ pub struct Means<'a> {
     pub identity_refused: IdentityRefused,
     /// Hears when a backend begins or ceases to fail, and of what.
     pub tell: &'a dyn Tell,
-    /// Who watches; nobody watches a real login.
+    /// Who watches; of most logins nobody.
     pub witness: Witness<'a>,
 }
 

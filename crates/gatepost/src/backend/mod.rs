@@ -14,6 +14,6 @@
 mod call;
 pub mod connect;
 pub mod health;
-mod seen;
+pub(crate) mod seen;
 pub mod source;
 pub mod spread;

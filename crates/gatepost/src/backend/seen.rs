@@ -6,6 +6,7 @@ use crate::config::meant::BackendProxy;
 use crate::failure::Failure;
 use crate::route::Route;
 use crate::witness::Step;
+use relay::TlsFacts;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -75,6 +76,17 @@ pub(super) fn address(at: SocketAddr, route: &Route, means: &Means<'_>, look: &L
 
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+/// TLS that was agreed on, on either side.
+pub(crate) fn shaken(step: &'static str, facts: &TlsFacts) -> Step {
+    let name = facts.sni.as_ref().map(|name| format!(", for {name:?}")).unwrap_or_default();
+    let resumed = if facts.resumed { ", resumed" } else { "" };
+    Step::new(step, format!("{} {}{name}{resumed}", facts.version, facts.cipher))
+        .with("version", facts.version)
+        .with("cipher", facts.cipher)
+        .with("name", facts.sni.clone())
+        .with("resumed", facts.resumed)
 }
 
 /// One address is tried.

@@ -15,9 +15,8 @@ use crate::failure::{Failure, Kind, Side};
 use crate::journal::{Level, Word};
 use crate::protocol::Protocol;
 use crate::route::{self, Asked, Route, Verdict, Waiting};
-use crate::trace::Known;
 use crate::users::{Answer, Question};
-use crate::witness::{Step, Witness};
+use crate::witness::{Known, Step, Witness};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -40,7 +39,7 @@ pub struct Caller<'a> {
     pub exempt: bool,
     /// What the client said of itself, where it is retained.
     pub client_id: &'a [(Vec<u8>, Option<Vec<u8>>)],
-    /// Who watches; nobody watches a real login.
+    /// Who watches; of most logins nobody.
     pub witness: Witness<'a>,
     /// Its entry on the roll; none where there is no client, only a question.
     pub entry: Option<&'a Entry>,

@@ -3,7 +3,8 @@
 //! While nobody does, all of it is one relaxed load before each step.
 
 use super::session::Talk;
-use crate::trace::{Known, Tap, Who};
+use crate::trace::{Tap, Who};
+use crate::witness::Known;
 use std::sync::Arc;
 use wire::login::Front;
 

@@ -9,7 +9,6 @@ use crate::users::Answer;
 use crate::witness::{MASK, Step, Witness};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use relay::TlsFacts;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -83,17 +82,6 @@ pub(super) fn caller(origin: &Origin) -> Step {
         .with("session", session)
         .with("via", via.map(|via| via.to_string()))
         .with("hops", origin.hops.get())
-}
-
-/// TLS that was agreed on.
-pub(crate) fn shaken(step: &'static str, facts: &TlsFacts) -> Step {
-    let name = facts.sni.as_ref().map(|name| format!(", for {name:?}")).unwrap_or_default();
-    let resumed = if facts.resumed { ", resumed" } else { "" };
-    Step::new(step, format!("{} {}{name}{resumed}", facts.version, facts.cipher))
-        .with("version", facts.version)
-        .with("cipher", facts.cipher)
-        .with("name", facts.sni.clone())
-        .with("resumed", facts.resumed)
 }
 
 /// The route as the row and `[backend]` make it.

@@ -17,8 +17,7 @@ use crate::config::meant::{Limits, ListenTls};
 use crate::failure::{Failure, Kind, PRIVACY_REQUIRED};
 use crate::journal::Level;
 use crate::protocol::Settings;
-use crate::trace::Known;
-use crate::witness::Ear;
+use crate::witness::{Ear, Known};
 use bytes::BytesMut;
 use relay::clock::Clock;
 use relay::conn::Conn;
@@ -329,7 +328,7 @@ impl Talk<'_> {
                 let (version, cipher) = (Some(facts.version.to_string()), Some(facts.cipher.to_string()));
                 self.who.shook_hands(facts.sni.as_ref(), &ClientTls { version, cipher, common_name: None });
                 if let Some(tap) = &self.record.tap {
-                    tap.hear(seen::shaken("client-tls", &facts));
+                    tap.hear(crate::backend::seen::shaken("client-tls", &facts));
                 }
                 self.conn = Some(conn);
                 self.tls = Some(facts);

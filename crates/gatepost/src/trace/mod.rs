@@ -12,7 +12,7 @@ mod tap;
 mod wanted;
 
 pub use queue::Queue;
-pub use tap::{Known, Tap};
+pub use tap::Tap;
 pub use wanted::{Listener, Wanted, Who};
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,6 +1,6 @@
 //! What waits for one tracer: whole lines of JSON, so many octets at most. What does not fit is counted.
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};

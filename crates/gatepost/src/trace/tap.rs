@@ -5,8 +5,8 @@
 
 use super::{Tracer, Tracers, Who};
 use crate::journal::Word;
-use crate::witness::{Ear, MASK, Step, is_secret};
-use axum::body::Bytes;
+use crate::witness::{Ear, Known, MASK, Step, is_secret};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
@@ -25,16 +25,6 @@ const PAST_OF_ALL_MAX: usize = 64 << 20;
 const TEXT_MAX: usize = 4096;
 /// The most lines and values of a step.
 const MORE_MAX: usize = 100;
-
-/// Something that becomes known of a dialogue.
-pub enum Known<'a> {
-    /// A name that it tries to sign in with.
-    User(&'a str),
-    /// Who is calling.
-    Client(SocketAddr, &'a str),
-    /// Where it is sent.
-    Backend(Option<SocketAddr>, &'a str),
-}
 
 /// A dialogue that may be followed.
 pub struct Tap {
@@ -329,8 +319,7 @@ fn clean(step: &mut Step, censor: &Censor) {
             *text = censor.shown(std::mem::take(text));
         }
         if text.len() > TEXT_MAX {
-            let end = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-            text.truncate(end);
+            text.truncate(text.floor_char_boundary(TEXT_MAX));
             text.push_str("...");
         }
     };
