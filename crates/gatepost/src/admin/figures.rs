@@ -2,7 +2,7 @@
 
 use super::Desk;
 use super::page;
-use crate::login::house::Phase;
+use super::status::phase;
 use crate::metrics::exposition::CONTENT_TYPE;
 use crate::metrics::render;
 use axum::Router;
@@ -24,9 +24,8 @@ pub fn open(desk: Desk) -> Router {
 /// Whether a client that connects now may sign in. Not whether backends are up: a balancer that takes this process away because
 /// of them would take all others away too.
 async fn readyz(State(desk): State<Desk>) -> Response {
-    match *desk.house.phase.borrow() {
-        Phase::Open if desk.house.draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
-        Phase::Open => "ready\n".into_response(),
-        Phase::Closing | Phase::Leaving => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
+    match phase(&desk) {
+        "serving" => "ready\n".into_response(),
+        other => (StatusCode::SERVICE_UNAVAILABLE, format!("{other}\n")).into_response(),
     }
 }

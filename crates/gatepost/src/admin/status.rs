@@ -132,7 +132,7 @@ pub async fn status(State(desk): State<Desk>) -> Response {
         lookups: live
             .chain
             .lookups()
-            .map(|(name, seen, ..)| Lookups {
+            .map(|(name, seen, _)| Lookups {
                 database: name.to_owned(),
                 count: seen.took.cumulative().last().map_or(0, |(_, count)| *count),
                 failed: seen.failed.get(),
@@ -154,7 +154,8 @@ pub async fn status(State(desk): State<Desk>) -> Response {
     })
 }
 
-fn phase(desk: &Desk) -> &'static str {
+/// In a word, for lists and for `/readyz`.
+pub(super) fn phase(desk: &Desk) -> &'static str {
     match *desk.house.phase.borrow() {
         Phase::Closing | Phase::Leaving => "stopping",
         Phase::Open if desk.house.draining() => "draining",
@@ -168,7 +169,7 @@ fn listeners(house: &House) -> Vec<Listener> {
         .iter()
         .map(|door| Listener {
             protocol: door.protocol.name,
-            tls: crate::server::tls_word(door.tls),
+            tls: door.tls.word(),
             address: door.bound,
             connections: door.places.used(),
         })
@@ -211,10 +212,8 @@ fn logins(house: &House) -> Vec<Logins> {
 }
 
 fn certificates(live: &crate::login::house::Live, now: u64) -> Vec<Certificate> {
-    // Each protocol has read the same files.
-    let Some((_, acceptor)) = live.acceptors.first() else { return Vec::new() };
     let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let all = acceptor.certificates().into_iter();
+    let all = live.certificates().into_iter();
     all.map(|certificate| Certificate {
         name: certificate.name,
         file: certificate.file.map(|file| file.display().to_string()),

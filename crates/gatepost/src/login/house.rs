@@ -18,6 +18,7 @@ use crate::trace::Tracers;
 use crate::users::chain::Chain;
 use arc_swap::ArcSwap;
 use relay::listen::AcceptStats;
+use relay::tls::CertFacts;
 use relay::tls::acceptor::Acceptor;
 use relay::tls::connector::Connector;
 use std::collections::HashSet;
@@ -80,6 +81,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// The certificates that clients are shown. Each protocol has read the same files.
+    pub fn certificates(&self) -> Vec<CertFacts> {
+        self.acceptors.first().map(|(_, acceptor)| acceptor.certificates()).unwrap_or_default()
+    }
+
     /// TLS for clients of a protocol.
     pub fn acceptor(&self, protocol: &Protocol) -> Option<&Arc<Acceptor>> {
         self.acceptors.iter().find(|(name, _)| *name == protocol.name).map(|(_, acceptor)| acceptor)

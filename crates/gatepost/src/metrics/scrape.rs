@@ -130,12 +130,12 @@ fn limited(house: &House, page: &mut Page) {
 fn databases(house: &House, page: &mut Page) {
     let live = house.live.load();
     let mut family = page.family("gatepost_lookup_duration_seconds", H, "How long a user database took to answer.");
-    live.chain.lookups().for_each(|(name, seen, ..)| family.histogram(&[("database", name)], &seen.took));
+    live.chain.lookups().for_each(|(name, seen, _)| family.histogram(&[("database", name)], &seen.took));
     let help = "Questions to a user database that had no answer, or none in time.";
     let mut family = page.family("gatepost_lookup_failures_total", C, help);
-    live.chain.lookups().for_each(|(name, seen, ..)| family.sample(&[("database", name)], seen.failed.get()));
+    live.chain.lookups().for_each(|(name, seen, _)| family.sample(&[("database", name)], seen.failed.get()));
     let mut family = page.family("gatepost_lookups_in_flight", G, "Questions to a user database that are under way.");
-    live.chain.lookups().for_each(|(name, _, under_way, _)| family.sample(&[("database", name)], under_way));
+    live.chain.lookups().for_each(|(name, _, under_way)| family.sample(&[("database", name)], under_way));
 }
 
 /// The figures of one address: of all of its places, or of all addresses that have none of their own.
@@ -200,9 +200,7 @@ fn certificates(house: &House, page: &mut Page) {
     let live = house.live.load();
     let help = "When a certificate for clients ends, in seconds since 1970.";
     let mut family = page.family("gatepost_certificate_expiry_timestamp_seconds", G, help);
-    // Each protocol has read the same files.
-    let Some((_, acceptor)) = live.acceptors.first() else { return };
-    for certificate in acceptor.certificates() {
+    for certificate in live.certificates() {
         let file = certificate.file.map(|file| file.display().to_string()).unwrap_or_default();
         let name = certificate.name.unwrap_or_default();
         if let Some(end) = certificate.not_after {

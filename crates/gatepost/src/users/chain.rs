@@ -128,12 +128,12 @@ impl Chain {
         }
     }
 
-    /// What came of the questions to each database, by name; and how many are under way, of how many at most.
-    pub fn lookups(&self) -> impl Iterator<Item = (&str, &Lookups, usize, usize)> {
-        self.blocks.iter().map(|block| (block.name.as_str(), &*block.seen_lookups, block.under_way(), block.lookups))
+    /// What came of the questions to each database, by name; and how many are under way.
+    pub fn lookups(&self) -> impl Iterator<Item = (&str, &Lookups, usize)> {
+        self.blocks.iter().map(|block| (block.name.as_str(), &*block.seen_lookups, block.under_way()))
     }
 
-    /// The database with the most lookups under way, of those that it may have: its name, how many, how many at most.
+    /// The database with the most lookups under way: its name, how many, how many it may have.
     pub fn busiest(&self) -> Option<(&str, usize, usize)> {
         let busy = self.blocks.iter().map(|block| (block.name.as_str(), block.under_way(), block.lookups));
         busy.max_by_key(|(_, under_way, _)| *under_way)

@@ -14,6 +14,8 @@ pub mod connector;
 pub(crate) mod stream;
 mod verify;
 
+pub use certs::CertFacts;
+
 use crate::conn::Conn;
 use acceptor::CertSource;
 use bytes::BytesMut;
