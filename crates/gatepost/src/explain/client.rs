@@ -12,7 +12,7 @@ use wire::machine::Step;
 use wire::secret::Password;
 
 /// More turns than any login takes.
-const TURNS_MAX: usize = 200;
+pub(super) const TURNS_MAX: usize = 200;
 
 /// Who plays the client.
 pub(super) struct Client<'a> {

@@ -1,7 +1,6 @@
 //! What would come of the login.
 
-use crate::failure::Failure;
-use crate::journal::Level;
+use crate::failure::{Failure, PRIVACY_REQUIRED};
 use serde::Serialize;
 
 /// What would come of it; keys without a value are left out.
@@ -122,23 +121,14 @@ impl Outcome {
     pub(super) fn in_clear(client_hears: &[u8]) -> Outcome {
         Outcome {
             verdict: Verdict::Refused,
-            text: "would be refused, reason privacy-required: a login in clear is not allowed here (listen.cleartext_auth)"
-                .to_owned(),
-            reason: Some("privacy-required".to_owned()),
+            text: format!(
+                "would be refused, reason {PRIVACY_REQUIRED}: a login in clear is not allowed here (listen.cleartext_auth)"
+            ),
+            reason: Some(PRIVACY_REQUIRED.to_owned()),
             side: Some("client"),
             client_hears: lines(client_hears),
             ..Outcome::default()
         }
-    }
-}
-
-/// How loud the journal would be, in its own word.
-pub(super) fn level(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warning => "warning",
-        Level::Info => "info",
-        Level::Debug => "debug",
     }
 }
 

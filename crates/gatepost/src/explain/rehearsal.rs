@@ -2,18 +2,19 @@
 
 use super::ask::{self, Ask, Unanswerable};
 use super::client::{Client, Conversation, Said};
-use super::outcome::{Outcome, Verdict, level};
+use super::outcome::{Outcome, Verdict};
 use super::{Explanation, VERSION, seen, words};
 use crate::backend::connect;
 use crate::config::meant::{ListenProxy, ListenTls};
-use crate::failure::Failure;
+use crate::failure::{Failure, PRIVACY_REQUIRED};
+use crate::journal::level_word;
 use crate::login::arrival::{Arrival, HeaderDue, Told, knocks_of_peer};
 use crate::login::auth::{self, Caller};
 use crate::login::house::{Door, House, Live};
 use crate::login::limits::Ceiling;
 use crate::login::session::{self, too_many_knocks};
 use crate::protocol::{self, PROTOCOLS};
-use crate::server::{self, speaks_first, tls_word};
+use crate::server::{self, speaks_first};
 use crate::witness::{MASK, Step, Trail, Witness};
 use bytes::BytesMut;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -167,7 +168,7 @@ impl<'a> Rehearsal<'a> {
             let password = Secret::new(MASK.as_bytes().to_vec());
             return Err(Box::new(match self.client(password, None).in_clear(&mut *front) {
                 Ok(heard) => Outcome::in_clear(&heard),
-                Err(why) => Outcome::closed("privacy-required", why, &[]),
+                Err(why) => Outcome::closed(PRIVACY_REQUIRED, why, &[]),
             }));
         }
         Ok((arrival, front))
@@ -378,10 +379,10 @@ impl<'a> Rehearsal<'a> {
         }
         self.witness.saw(|| {
             let (_, loud) = failure.refusal();
-            Step::new("refusal", format!("{}: journalled as {}", failure.kind.word(), level(loud)))
+            Step::new("refusal", format!("{}: journalled as {}", failure.kind.word(), level_word(loud)))
                 .with("reason", failure.kind.word())
                 .with("side", failure.side.word())
-                .with("level", level(loud))
+                .with("level", level_word(loud))
         });
         outcome
     }
@@ -440,7 +441,7 @@ fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
     // A protocol that is only spoken under TLS from the first byte is meant by its own name as well.
     let at_all = |door: &&Arc<Door>| ask.listener.is_none() && name == Some(door.protocol.name);
     doors.iter().find(fits).or_else(|| doors.iter().find(at_all)).cloned().ok_or_else(|| {
-        let all: Vec<String> = doors.iter().map(|door| format!("{} ({})", door.name(), tls_word(door.tls))).collect();
+        let all: Vec<String> = doors.iter().map(|door| format!("{} ({})", door.name(), door.tls.word())).collect();
         Unanswerable(format!("no such listener; there are: {}", all.join(", ")))
     })
 }

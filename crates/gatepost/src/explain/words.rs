@@ -3,6 +3,7 @@
 //! That server is the protocol's own front, so what it understood can be told as well. Where the password stands, the words say
 //! `***`.
 
+use super::client::TURNS_MAX;
 use crate::login::auth::{Caller, Ready};
 use crate::witness::{MASK, Step as Seen};
 use bytes::BytesMut;
@@ -12,9 +13,6 @@ use wire::encode::base64_decode;
 use wire::login::{LoginEvent, Mechanism, Terms};
 use wire::machine::Step;
 use wire::secret::Secret;
-
-/// More turns than any login takes.
-const TURNS_MAX: usize = 200;
 
 /// The words for one backend.
 pub(super) struct Words {

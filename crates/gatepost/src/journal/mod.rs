@@ -311,7 +311,8 @@ fn rank(level: Level) -> u8 {
     }
 }
 
-fn level_word(level: Level) -> &'static str {
+/// The word for it in lines.
+pub fn level_word(level: Level) -> &'static str {
     match level {
         Level::Error => "error",
         Level::Warning => "warning",

@@ -3,7 +3,7 @@
 //! Kept small: it lives as long as the session does.
 
 use crate::backend::connect::Identity;
-use crate::failure::Failure;
+use crate::failure::{Failure, PRIVACY_REQUIRED};
 use crate::journal::{Journal, Level, Word};
 use crate::trace::Tap;
 use relay::TlsFacts;
@@ -206,7 +206,7 @@ impl Record {
     pub fn in_clear(&mut self, journal: &Journal, exposed: bool) {
         self.tried = true;
         let text = if exposed { "a password was said in clear" } else { "a login was tried in clear" };
-        let words = [("reason", Word::Text(&"privacy-required")), ("side", Word::Text(&"client")), ("text", Word::Text(&text))];
+        let words = [("reason", Word::Text(&PRIVACY_REQUIRED)), ("side", Word::Text(&"client")), ("text", Word::Text(&text))];
         self.write(journal, Level::Info, "refused", &words);
     }
 
