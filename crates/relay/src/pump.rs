@@ -135,7 +135,13 @@ pub struct Ended {
 ///
 /// Bytes in either direction touch the slot's clock. The future must be polled on the runtime of both sockets; dropping it
 /// ends the relay where it stands.
-pub async fn pump<W: Watch>(client: &mut Conn, backend: &mut Conn, early: Early, slot: Arc<Slot>, watch: &mut W) -> Ended {
+pub fn pump<'a, W: Watch>(
+    client: &'a mut Conn,
+    backend: &'a mut Conn,
+    early: Early,
+    slot: Arc<Slot>,
+    watch: &'a mut W,
+) -> impl Future<Output = Ended> + Send + use<'a, W> {
     if !early.to_client.is_empty() {
         watch.saw(&early.to_client);
     }
@@ -153,18 +159,21 @@ pub async fn pump<W: Watch>(client: &mut Conn, backend: &mut Conn, early: Early,
     };
     // The dialogue's buffers are larger than what is left in them.
     drop(early);
-    loop {
-        let busy = relay.step(watch);
-        if relay.up.phase == Phase::Done && relay.down.phase == Phase::Done {
-            return relay.ended(None);
-        }
-        if let Some(order) = relay.slot.order() {
-            return relay.ended(Some(order));
-        }
-        if busy {
-            tokio::task::yield_now().await;
-        } else {
-            relay.wait().await;
+    // A block: the arguments of an `async fn` are kept beside the places that they are moved to, for hours.
+    async move {
+        loop {
+            let busy = relay.step(watch);
+            if relay.up.phase == Phase::Done && relay.down.phase == Phase::Done {
+                return relay.ended(None);
+            }
+            if let Some(order) = relay.slot.order() {
+                return relay.ended(Some(order));
+            }
+            if busy {
+                tokio::task::yield_now().await;
+            } else {
+                relay.wait().await;
+            }
         }
     }
 }

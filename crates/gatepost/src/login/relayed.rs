@@ -50,46 +50,54 @@ pub struct SignedIn {
 
 impl SignedIn {
     /// Moves bytes until one side ends it, says goodbye where that cannot break the stream, and writes the end down.
-    pub async fn relay(self, protocol: &'static Protocol, house: &House) {
+    ///
+    /// A block, because the arguments of an `async fn` are kept beside the places that they are moved to, here for hours.
+    pub fn relay(self, protocol: &'static Protocol, house: &House) -> impl Future<Output = ()> + Send {
         let SignedIn { mut client, mut backend, early, here, record, entry, idle, mut entered } = self;
-        entry.relay(Arc::clone(&record), idle);
-        let slot = Arc::clone(entry.slot());
-        let on = house.metrics.session(protocol.name);
-        let mut position = (protocol.position)();
-        let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
-        entry.settle();
-        on.moved(ended.to_backend, ended.to_client);
-        let answered = ended.client_quiet.is_some_and(|quiet| quiet <= JUST_NOW);
-        if ended.side == EndedBy::Backend && !answered {
-            // Its clients will all come back: not in the same second.
-            let spread = house.live.load().meant.backend.disconnect_spread;
-            let wait = here.delay(spread, Instant::now());
-            if !wait.is_zero() {
-                // Its session is over: the user may begin another meanwhile.
-                entered = None;
-                let _ = timeout(LAST_WORDS, backend.shutdown()).await;
-                linger(&mut client, wait, house).await;
-            }
+        async move {
+            entry.relay(Arc::clone(&record), idle);
+            let slot = Arc::clone(entry.slot());
+            let on = house.metrics.session(protocol.name);
+            let mut position = (protocol.position)();
+            let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
+            entry.settle();
+            on.moved(ended.to_backend, ended.to_client);
+            // The end takes seconds, and would need more room than the hours before it.
+            Box::pin(async {
+                let answered = ended.client_quiet.is_some_and(|quiet| quiet <= JUST_NOW);
+                if ended.side == EndedBy::Backend && !answered {
+                    // Its clients will all come back: not in the same second.
+                    let spread = house.live.load().meant.backend.disconnect_spread;
+                    let wait = here.delay(spread, Instant::now());
+                    if !wait.is_zero() {
+                        // Its session is over: the user may begin another meanwhile.
+                        entered = None;
+                        let _ = timeout(LAST_WORDS, backend.shutdown()).await;
+                        linger(&mut client, wait, house).await;
+                    }
+                }
+                let patience = if ended.side == EndedBy::Us(EndOrder::Kicked) { LAST_WORDS_KICKED } else { LAST_WORDS };
+                let mut whole = ended.side != EndedBy::Backend || ended.reason == Reason::Closed;
+                if ended.client_writable && position.is_safe() {
+                    let goodbye = match ended.side {
+                        EndedBy::Client => None,
+                        EndedBy::Backend => Some(Goodbye::BackendLost),
+                        EndedBy::Us(EndOrder::Idle) => Some(Goodbye::Idle),
+                        EndedBy::Us(EndOrder::Kicked) => Some(Goodbye::Kicked),
+                        EndedBy::Us(EndOrder::ShuttingDown) => Some(Goodbye::ShuttingDown),
+                    };
+                    if let Some(why) = goodbye {
+                        let _ = timeout(patience, client.write_all((protocol.goodbye)(why))).await;
+                        whole = true;
+                    }
+                }
+                let _ = timeout(patience, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
+            })
+            .await;
+            journal_end(house, &record, &ended);
+            on.ended(by(ended.side));
+            drop((entered, here));
         }
-        let patience = if ended.side == EndedBy::Us(EndOrder::Kicked) { LAST_WORDS_KICKED } else { LAST_WORDS };
-        let mut whole = ended.side != EndedBy::Backend || ended.reason == Reason::Closed;
-        if ended.client_writable && position.is_safe() {
-            let goodbye = match ended.side {
-                EndedBy::Client => None,
-                EndedBy::Backend => Some(Goodbye::BackendLost),
-                EndedBy::Us(EndOrder::Idle) => Some(Goodbye::Idle),
-                EndedBy::Us(EndOrder::Kicked) => Some(Goodbye::Kicked),
-                EndedBy::Us(EndOrder::ShuttingDown) => Some(Goodbye::ShuttingDown),
-            };
-            if let Some(why) = goodbye {
-                let _ = timeout(patience, client.write_all((protocol.goodbye)(why))).await;
-                whole = true;
-            }
-        }
-        let _ = timeout(patience, async { tokio::join!(client.shutdown_as(whole), backend.shutdown()) }).await;
-        journal_end(house, &record, &ended);
-        on.ended(by(ended.side));
-        drop((entered, here));
     }
 }
 

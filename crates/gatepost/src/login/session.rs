@@ -23,6 +23,7 @@ use relay::clock::Clock;
 use relay::conn::Conn;
 use relay::pump::Early;
 use relay::{TlsErrorKind, TlsFacts};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -41,14 +42,27 @@ const STRESS_LOOK: Duration = Duration::from_secs(2);
 const STRESSED: (Duration, u32) = (Duration::from_secs(10), 1);
 
 /// Serves one accepted connection to its end.
-pub async fn serve(stream: TcpStream, door: Arc<Door>, house: Arc<House>, clock: Clock, knock: Knock, mut seat: Seat) {
-    // Boxed, so that the task does not keep room for the dialogue during the hours of the relay.
-    let signed_in = Box::pin(dialogue(stream, &door, &house, &clock, knock)).await;
-    if let Some(signed_in) = signed_in {
+pub fn serve(
+    stream: TcpStream,
+    door: Arc<Door>,
+    house: Arc<House>,
+    clock: Clock,
+    knock: Knock,
+    mut seat: Seat,
+) -> impl Future<Output = ()> + Send {
+    // Boxed, so that the task does not keep room for the dialogue during the hours of the relay. And a block: the arguments of
+    // an `async fn` are kept beside the places that they are moved to.
+    let greeted = (Arc::clone(&door), Arc::clone(&house));
+    let dialogue: Dialogue = Box::pin(async move { dialogue(stream, &greeted.0, &greeted.1, &clock, knock).await });
+    async move {
+        let Some(signed_in) = dialogue.await else { return };
         seat.signed_in();
-        signed_in.relay(door.protocol, &house).await;
+        let relay = signed_in.relay(door.protocol, &house);
+        relay.await;
     }
 }
+
+type Dialogue = Pin<Box<dyn Future<Output = Option<SignedIn>> + Send>>;
 
 async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, knock: Knock) -> Option<SignedIn> {
     // A client that is gone before we look is not worth a line: floods would fill the log.
@@ -510,4 +524,19 @@ pub fn refusal(failure: &Failure, limits: &Limits) -> Refusal {
 
 pub(crate) fn too_many_knocks(limit: usize) -> String {
     format!("{limit} connections before login from here (limits.connections_before_login)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a task keeps for the hours of the relay, besides what both connections have elsewhere.
+    #[test]
+    fn a_session_is_small() {
+        fn size_of_future<F>(_: fn(TcpStream, Arc<Door>, Arc<House>, Clock, Knock, Seat) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size_of_future(serve);
+        assert!(size <= 1280, "{size} octets");
+    }
 }
