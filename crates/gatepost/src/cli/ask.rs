@@ -150,6 +150,29 @@ pub fn unanswered(at: &At, why: &str) -> String {
     }
 }
 
+/// Asks all processes that have sessions, the one that serves first. That one must answer; an old one may be gone just now.
+///
+/// # Errors
+/// It does not answer, or one refuses: told already, with the exit code.
+pub fn ask_all<'a>(verb: &str, all: &'a [At], method: &Method, path: &str) -> Result<Vec<(&'a At, Answer)>, ExitCode> {
+    let mut answers = Vec::new();
+    for (number, at) in all.iter().enumerate() {
+        let answer = match number {
+            0 => ask(verb, at, method.clone(), path)?,
+            _ => match try_ask(at, method.clone(), path) {
+                Ok(answer) => answer,
+                Err(_) => continue,
+            },
+        };
+        if answer.status != StatusCode::OK {
+            eprintln!("gatepost {verb}: {}", refusal(&answer));
+            return Err(ExitCode::from(FAILED));
+        }
+        answers.push((at, answer));
+    }
+    Ok(answers)
+}
+
 /// The same without a word: for those that may be gone.
 ///
 /// # Errors

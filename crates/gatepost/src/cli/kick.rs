@@ -1,10 +1,10 @@
 //! `gatepost kick`: ends connections. Both sides are closed within a second, the client with a goodbye where one can be said.
 
-use super::ask::{At, Whom, ask, query, refusal, try_ask};
+use super::USAGE;
+use super::ask::{At, Whom, ask_all, query};
 use super::sessions::Chosen;
-use super::{FAILED, USAGE};
 use clap::Args;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -75,18 +75,7 @@ impl Kick {
 pub fn kick(verb: &str, at: &[At], pairs: &[(&str, String)]) -> Result<u64, ExitCode> {
     let path = format!("/v1/kick?{}", query(pairs));
     let mut kicked = 0;
-    for (number, at) in at.iter().enumerate() {
-        let answer = match number {
-            0 => ask(verb, at, Method::POST, &path)?,
-            _ => match try_ask(at, Method::POST, &path) {
-                Ok(answer) => answer,
-                Err(_) => continue,
-            },
-        };
-        if answer.status != StatusCode::OK {
-            eprintln!("gatepost {verb}: {}", refusal(&answer));
-            return Err(ExitCode::from(FAILED));
-        }
+    for (_, answer) in ask_all(verb, at, &Method::POST, &path)? {
         let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         kicked += said.get("kicked").and_then(Value::as_u64).unwrap_or(0);
     }

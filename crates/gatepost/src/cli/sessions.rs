@@ -1,10 +1,10 @@
 //! `gatepost sessions` (`who`): who is on.
 
-use super::ask::{At, Whom, ask, json_line, query, refusal, shown, try_ask};
+use super::UNREACHABLE;
+use super::ask::{At, Whom, ask_all, json_line, query, shown};
 use super::table::Table;
-use super::{FAILED, UNREACHABLE};
 use clap::Args;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -102,25 +102,14 @@ impl Sessions {
     }
 }
 
-/// Asks all processes that have sessions. The one that serves must answer; an old one may be gone just now.
+/// The sessions of all processes that have some.
 ///
 /// # Errors
 /// Told already.
 pub fn list(verb: &str, at: &[At], pairs: &[(&str, String)]) -> Result<Vec<Value>, ExitCode> {
     let path = format!("/v1/sessions?{}", query(pairs));
     let mut all = Vec::new();
-    for (number, at) in at.iter().enumerate() {
-        let answer = match number {
-            0 => ask(verb, at, Method::GET, &path)?,
-            _ => match try_ask(at, Method::GET, &path) {
-                Ok(answer) => answer,
-                Err(_) => continue,
-            },
-        };
-        if answer.status != StatusCode::OK {
-            eprintln!("gatepost {verb}: {}", refusal(&answer));
-            return Err(ExitCode::from(FAILED));
-        }
+    for (at, answer) in ask_all(verb, at, &Method::GET, &path)? {
         match serde_json::from_slice::<Value>(&answer.body).map(|mut said| said.get_mut("sessions").map(Value::take)) {
             Ok(Some(Value::Array(mut sessions))) => all.append(&mut sessions),
             _ => {
