@@ -4,6 +4,7 @@
 //! sessions is asked of all of them.
 
 use super::{FAILED, UNREACHABLE};
+use crate::journal::{escape_control, unprintable};
 use bytes::{Bytes, BytesMut};
 use clap::Args;
 use http_body_util::{BodyExt, Full, Limited};
@@ -303,16 +304,10 @@ pub fn refusal(answer: &Answer) -> String {
     error.map_or_else(|| answer.status.to_string(), shown)
 }
 
-/// Text from an answer, fit for a terminal: names of users come from the Internet.
+/// Text from an answer, fit for a terminal, as the journal spells it: names of users come from the Internet.
 pub fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if wire::encode::is_invisible(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
+    escape_control(&mut out, text);
     out
 }
 
@@ -321,7 +316,7 @@ pub fn json_line(value: &serde_json::Value) -> String {
     let text = value.to_string();
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if wire::encode::is_invisible(c) {
+        if unprintable(c) {
             // All of them are in the first plane, and none stands outside of a string.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {

@@ -88,12 +88,12 @@ mod tests {
     #[test]
     fn one_row_is_one_line_whatever_is_in_it() {
         let mut table = Table::new(["user", "ip"]);
-        table.row(vec!["a\nb\x1b[2J\u{202e}".into(), "192.0.2.1".into()]);
+        table.row(vec!["a\nb\x1b[2J\u{202e}\u{200b}".into(), "192.0.2.1".into()]);
         table.row(vec!["müller".into(), "x".into()]);
         let columns = table.columns();
         assert_eq!(columns.lines().count(), 3, "{columns:?}");
-        assert!(!columns.contains('\x1b') && !columns.contains('\u{202e}'));
+        assert!(!columns.contains('\x1b') && !columns.contains(['\u{202e}', '\u{200b}']));
         assert!(columns.starts_with("user"), "{columns}");
-        assert_eq!(table.tabs().lines().nth(1).unwrap(), "a\u{1}nb\x1b[2J\u{202e}\t192.0.2.1");
+        assert_eq!(table.tabs().lines().nth(1).unwrap(), "a\u{1}nb\x1b[2J\u{202e}\u{200b}\t192.0.2.1");
     }
 }

@@ -16,6 +16,8 @@ mod json;
 mod target;
 mod text;
 
+pub use text::{escape_control, unprintable};
+
 pub use crate::config::meant::{LogFormat as Format, LogLevel as Level, LogTarget as Destination};
 
 use std::collections::VecDeque;

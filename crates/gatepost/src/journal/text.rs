@@ -68,7 +68,7 @@ pub(super) fn escape(line: &mut String, value: &str, spell: impl Fn(&mut String,
 }
 
 /// Appends a text that has its place to itself.
-pub(super) fn escape_control(line: &mut String, value: &str) {
+pub fn escape_control(line: &mut String, value: &str) {
     for c in value.chars() {
         if unprintable(c) {
             let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
@@ -79,7 +79,7 @@ pub(super) fn escape_control(line: &mut String, value: &str) {
 }
 
 /// Control characters, and characters that would reorder the line on a terminal.
-pub(super) fn unprintable(c: char) -> bool {
+pub fn unprintable(c: char) -> bool {
     wire::encode::is_invisible(c)
         || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
