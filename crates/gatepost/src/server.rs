@@ -125,7 +125,7 @@ impl Server {
 
     /// How many sessions are signed in.
     pub fn sessions(&self) -> usize {
-        self.house.roll.count()
+        self.house.metrics.sessions().map(|(_, sessions)| sessions).sum()
     }
 
     fn open(&mut self, bound: Vec<Bound>) {
@@ -288,7 +288,7 @@ impl Server {
             () = hurry => {}
         }
         let _ = self.phase.send(Phase::Leaving);
-        let left = self.house.roll.count();
+        let left = self.sessions();
         if left > 0 {
             self.house.journal.say(Level::Info, "draining", &format_args!("{left} sessions are told goodbye"));
         }

@@ -199,11 +199,6 @@ impl Roll {
         entries.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// How many are signed in.
-    pub fn count(&self) -> usize {
-        self.all().iter().filter(|entry| entry.state() == State::Relayed).count()
-    }
-
     /// Tells all of them to end.
     pub fn end_all(&self, order: EndOrder) {
         for entry in self.all() {
