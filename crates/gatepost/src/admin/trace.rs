@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// How often an asker that has nothing to hear is told nothing.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-/// The most words of one kind in a request.
+/// The most words in a request.
 const WORDS_MAX: usize = 256;
 
 fn wanted(query: Option<&str>) -> Result<Wanted, Refusal> {
