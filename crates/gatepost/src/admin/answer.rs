@@ -8,6 +8,7 @@ use serde::Serialize;
 pub const VERSION: u32 = 1;
 
 /// A refusal in words.
+#[derive(Debug)]
 pub struct Refusal(pub StatusCode, pub String);
 
 impl Refusal {

@@ -2,6 +2,7 @@
 
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
+use super::query::said;
 use crate::login::failures::{NAMES_MAX, Summary, Told, WINDOW};
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -46,15 +47,13 @@ fn user(told: &Told) -> User<'_> {
 
 fn most(query: Option<&str>) -> Result<usize, Refusal> {
     let mut most = USUAL;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*name {
+    for word in said(query) {
+        match &*word.name {
             "limit" => {
-                most =
-                    value.parse().ok().filter(|n| (1..=NAMES_MAX).contains(n)).ok_or_else(|| {
-                        Refusal::bad(format!("limit: {} is no number from 1 to {NAMES_MAX}", value.escape_debug()))
-                    })?;
+                let number = word.value.parse().ok().filter(|number| (1..=NAMES_MAX).contains(number));
+                most = number.ok_or_else(|| word.bad(format_args!("is no number from 1 to {NAMES_MAX}")))?;
             }
-            _ => return Err(Refusal::bad(format!("{} is no word for failures; only limit is", name.escape_debug()))),
+            _ => return Err(word.unknown()),
         }
     }
     Ok(most)

@@ -2,6 +2,7 @@
 
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
+use super::query::said;
 use crate::metrics::history::{EVERY, Excerpt, Sample};
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -45,13 +46,10 @@ pub async fn list(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Result
 
 fn since(query: Option<&str>) -> Result<u64, Refusal> {
     let mut since = 0;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*name {
-            "since" => {
-                let bad = |_| Refusal::bad(format!("since: {} is no number of a sample", value.escape_debug()));
-                since = value.parse().map_err(bad)?;
-            }
-            _ => return Err(Refusal::bad(format!("there is no {}", name.escape_debug()))),
+    for word in said(query) {
+        match &*word.name {
+            "since" => since = word.value.parse().map_err(|_| word.bad("is no number of a sample"))?,
+            _ => return Err(word.unknown()),
         }
     }
     Ok(since)

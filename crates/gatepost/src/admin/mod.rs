@@ -22,6 +22,7 @@ mod listening;
 mod orders;
 mod page;
 mod patient;
+mod query;
 mod serve;
 mod sessions;
 mod status;

@@ -7,6 +7,7 @@
 
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
+use super::query::{Said, said, told as told_as};
 use crate::config::parse_duration;
 use crate::journal::{Level, Word};
 use crate::login::record::{Record, Shielding};
@@ -46,34 +47,31 @@ fn asked(query: Option<&str>) -> Result<Asked, Refusal> {
     let mut users: Vec<Mask> = Vec::new();
     let mut exact = false;
     let mut field: Option<Box<str>> = None;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        let bad = |why: String| Refusal::bad(format!("{name}: {} {why}", value.escape_debug()));
+    for word in said(query) {
+        let Said { name, value } = &word;
         let filter = &mut asked.filter;
-        match &*name {
-            "user" => users.push(value.parse().map_err(bad)?),
+        match &**name {
+            "user" => users.push(word.read()?),
             "field" if value.strip_prefix("user_").is_some_and(|rest| !rest.is_empty()) => field = Some(value.as_ref().into()),
-            "field" => return Err(bad("is not the name of a user_NAME column".into())),
-            "destuser" => filter.destuser = Some(value.parse().map_err(bad)?),
-            "client" => filter.client.push(net(&value).map_err(bad)?),
-            "backend" => filter.backend.push(value.parse().map_err(bad)?),
-            "protocol" => {
-                let known = crate::protocol::find(&value).map(|protocol| protocol.name);
-                filter.protocol = Some(known.ok_or_else(|| bad("is no protocol of this version".into()))?.into());
-            }
+            "field" => return Err(word.bad("is not the name of a user_NAME column")),
+            "destuser" => filter.destuser = Some(word.read()?),
+            "client" => filter.client.push(net(value).map_err(|why| word.bad(why))?),
+            "backend" => filter.backend.push(word.read()?),
+            "protocol" => filter.protocol = Some(word.protocol()?),
             "session" if !value.is_empty() => filter.session = Some(value.as_ref().into()),
             "state" => {
                 let known = State::ALL.into_iter().find(|state| state.word() == value);
-                filter.state = Some(known.ok_or_else(|| bad("is not talking, signing-in, held or relayed".into()))?);
+                filter.state = Some(known.ok_or_else(|| word.bad("is not talking, signing-in, held or relayed"))?);
             }
-            "hold" => asked.hold = Some(parse_duration(&value).ok_or_else(|| bad("is no length of time such as 60s".into()))?),
-            "exact" => exact = matches!(&*value, "" | "1" | "true"),
+            "hold" => asked.hold = Some(parse_duration(value).ok_or_else(|| word.bad("is no length of time such as 60s"))?),
+            "exact" => exact = word.is_set(),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| *limit > 0);
-                asked.limit = Some(limit.ok_or_else(|| bad("is no number of connections".into()))?);
+                asked.limit = Some(limit.ok_or_else(|| word.bad("is no number of connections"))?);
             }
-            "all" => asked.all = matches!(&*value, "" | "1" | "true"),
-            "dry_run" => asked.dry_run = matches!(&*value, "" | "1" | "true"),
-            _ => return Err(Refusal::bad(format!("there is no {}", name.escape_debug()))),
+            "all" => asked.all = word.is_set(),
+            "dry_run" => asked.dry_run = word.is_set(),
+            _ => return Err(word.unknown()),
         }
         if users.len().max(filter.client.len()).max(filter.backend.len()) > WORDS_MAX {
             return Err(Refusal::bad(format!("{name}: at most {WORDS_MAX} at a time")));
@@ -274,28 +272,16 @@ pub async fn kick(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result<R
         house.roll.kick(&filter)
     };
     if !dry_run {
-        let what = words(query.as_deref().unwrap_or_default());
+        let what = told_as(query.as_deref());
         let words = [("connections", Word::Number(u64::try_from(kicked).unwrap_or(u64::MAX))), ("text", Word::Text(&what))];
         house.journal.line(Level::Info, "kick", &words);
     }
     Ok(json(&Kicked { version: VERSION, kicked, dry_run, held: hold.map(|term| term.as_secs_f64()) }))
 }
 
-/// The words of a query, for people.
-fn words(query: &str) -> String {
-    let pairs = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| format!("{name}={value}"));
-    pairs.collect::<Vec<_>>().join(" ").chars().take(400).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_words_of_a_query_are_told_as_they_were_meant() {
-        assert_eq!(words("user=a%40b&client=10.0.0.0%2F8&hold=60s"), "user=a@b client=10.0.0.0/8 hold=60s");
-        assert_eq!(words(&"user=%20&".repeat(300)).chars().count(), 400);
-    }
 
     #[test]
     fn what_is_meant_is_read_strictly() {

@@ -6,6 +6,7 @@
 
 use super::Desk;
 use super::answer::{Refusal, VERSION};
+use super::query::{Said, said, told};
 use crate::journal::{Level, Word};
 use crate::login::house::House;
 use crate::login::roll::net;
@@ -30,19 +31,16 @@ const WORDS_MAX: usize = 256;
 fn wanted(query: Option<&str>) -> Result<Wanted, Refusal> {
     let mut wanted = Wanted::default();
     let mut number = 0usize;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        let bad = |why: String| Refusal::bad(format!("{name}: {} {why}", value.escape_debug()));
-        match &*name {
-            "user" => wanted.user.push(value.parse().map_err(bad)?),
-            "client" => wanted.client.push(net(&value).map_err(bad)?),
-            "backend" => wanted.backend.push(value.parse().map_err(bad)?),
-            "listener" => wanted.listener.push(value.parse().map_err(bad)?),
-            "protocol" => {
-                let known = crate::protocol::find(&value).map(|protocol| protocol.name);
-                wanted.protocol = Some(known.ok_or_else(|| bad("is no protocol of this version".into()))?.into());
-            }
+    for word in said(query) {
+        let Said { name, value } = &word;
+        match &**name {
+            "user" => wanted.user.push(word.read()?),
+            "client" => wanted.client.push(net(value).map_err(|why| word.bad(why))?),
+            "backend" => wanted.backend.push(word.read()?),
+            "listener" => wanted.listener.push(word.read()?),
+            "protocol" => wanted.protocol = Some(word.protocol()?),
             "session" if !value.is_empty() => wanted.session = Some(value.as_ref().into()),
-            _ => return Err(Refusal::bad(format!("there is no {}", name.escape_debug()))),
+            _ => return Err(word.unknown()),
         }
         number += 1;
         if number > WORDS_MAX {
@@ -62,7 +60,7 @@ pub async fn follow(With(desk): With<Desk>, RawQuery(query): RawQuery) -> Result
     let tracer = house.tracers.begin(wanted).ok_or_else(|| {
         Refusal(StatusCode::CONFLICT, format!("{TRACERS_MAX} traces are on already, which is as many as there may be"))
     })?;
-    let words: String = query.as_deref().unwrap_or_default().chars().take(400).collect();
+    let words = told(query.as_deref());
     let stream = Stream { house, tracer, words, begun: false, alive: Box::pin(sleep(SIGN_OF_LIFE)) };
     stream.tell("begin", None);
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
