@@ -5,6 +5,7 @@ pub mod auth;
 pub mod failures;
 mod followed;
 pub mod guard;
+mod handshake;
 pub mod house;
 pub mod learnt;
 pub mod limits;

@@ -7,7 +7,7 @@ use super::arrival::Arrival;
 use super::auth::Admitted;
 use super::guard::Knock;
 use super::house::{Door, House, Live, Phase, Seat};
-use super::record::{LoginWords, Moved, Record, Secured, Shielding};
+use super::record::{LoginWords, Moved, Record, Shielding};
 use super::relayed::{LAST_WORDS, LAST_WORDS_KICKED, SignedIn};
 use super::roll::Entry;
 use super::seen;
@@ -19,10 +19,10 @@ use crate::journal::Level;
 use crate::protocol::Settings;
 use crate::witness::{Ear, Known};
 use bytes::BytesMut;
+use relay::TlsFacts;
 use relay::clock::Clock;
 use relay::conn::Conn;
 use relay::pump::Early;
-use relay::{TlsErrorKind, TlsFacts};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::login::{Front, Goodbye, Login, LoginEvent, Refusal, Terms};
 use wire::machine::Step;
-use wire::origin::{ClientTls, Origin, SessionId};
+use wire::origin::{Origin, SessionId};
 
 /// Why a client that has not signed in is sent away by `gatepost kick`.
 pub(super) const KICKED: &str = "by an administrator";
@@ -305,62 +305,6 @@ impl Talk<'_> {
     /// What this connection may be offered.
     fn terms(&self, settings: &Settings) -> Terms {
         self.who.terms(self.door, self.live, settings, || self.house.learnt.common(self.door.protocol))
-    }
-
-    /// How the connection is protected, as long as it is not by TLS with us.
-    fn secured(&self) -> Secured {
-        let here = self.who.origin.client.0.ip() == self.who.origin.reached.0.ip();
-        match self.who.protected() {
-            true => Secured::Tls,
-            false if here || self.who.trust.is_some() => Secured::Local,
-            false => Secured::No,
-        }
-    }
-
-    /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.
-    async fn secure(&mut self, input: &BytesMut, deadline: Instant) -> Option<()> {
-        let acceptor = self.live.acceptor(self.door.protocol).map(Arc::clone);
-        let (Some(acceptor), Some(conn)) = (acceptor, self.conn.take()) else {
-            self.record.left(&self.house.journal, Level::Error, "tls", &"no certificate is configured ([tls] certificates)");
-            return None;
-        };
-        let by = deadline.min(Instant::now() + self.live.meant.limits.tls_handshake_timeout);
-        let mut phase = self.house.phase.clone();
-        let shaken = tokio::select! {
-            shaken = timeout_at(by, acceptor.accept(conn, input)) => shaken,
-            () = Phase::Closing.reached(&mut phase) => {
-                self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its TLS handshake");
-                return None;
-            }
-            () = self.entry.kicked() => {
-                self.record.left(&self.house.journal, Level::Info, "kicked", &"in the middle of its TLS handshake");
-                return None;
-            }
-        };
-        match shaken {
-            Ok(Ok((conn, facts))) => {
-                let (version, cipher) = (Some(facts.version.to_string()), Some(facts.cipher.to_string()));
-                self.who.shook_hands(facts.sni.as_ref(), &ClientTls { version, cipher, common_name: None });
-                if let Some(tap) = &self.record.tap {
-                    tap.hear(crate::backend::seen::shaken("client-tls", &facts));
-                }
-                self.conn = Some(conn);
-                self.tls = Some(facts);
-                self.record.secured = Secured::Tls;
-                Some(())
-            }
-            Ok(Err(e)) => {
-                // Health checks and floods connect and leave: not worth a line of everybody's log.
-                let left = matches!(e.kind, TlsErrorKind::Closed | TlsErrorKind::Io);
-                let level = if left { Level::Debug } else { Level::Info };
-                self.record.left(&self.house.journal, level, "tls", &e);
-                None
-            }
-            Err(_) => {
-                self.record.left(&self.house.journal, Level::Info, "tls", &"no handshake within limits.tls_handshake_timeout");
-                None
-            }
-        }
     }
 
     /// Sends what the front said, and forgets it: it may answer a password.
