@@ -64,7 +64,8 @@ impl Talk<'_> {
         let (mut reading, mut ahead) = (true, BytesMut::new());
         // When a client that has closed is taken for gone.
         let mut gone: Option<Instant> = None;
-        loop {
+        // Why the client is sent away, for the client and for the journal, and how long its last words may take.
+        let (why, reason, text, patience) = loop {
             tokio::select! {
                 biased;
                 done = &mut work => {
@@ -92,22 +93,11 @@ impl Talk<'_> {
                     return None;
                 }
                 () = Phase::Leaving.reached(&mut phase) => {
-                    let mut words = BytesMut::new();
-                    front.goodbye(Goodbye::ShuttingDown, &mut words);
-                    self.record.overhear(front, &words);
-                    self.record.left(&self.house.journal, Level::Info, "shutting-down", &"in the middle of its login");
-                    let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
-                    let _ = timeout(LAST_WORDS, last).await;
-                    return None;
+                    break (Goodbye::ShuttingDown, "shutting-down", "in the middle of its login".to_owned(), LAST_WORDS);
                 }
                 () = self.entry.kicked() => {
-                    let mut words = BytesMut::new();
-                    front.goodbye(Goodbye::Kicked, &mut words);
-                    self.record.overhear(front, &words);
-                    self.record.left(&self.house.journal, Level::Info, "kicked", &format_args!("{KICKED}, while the login of {} was looked at", login.user));
-                    let last = async { drop(conn.write_all(&words).await); conn.shutdown().await };
-                    let _ = timeout(LAST_WORDS_KICKED, last).await;
-                    return None;
+                    let text = format!("{KICKED}, while the login of {} was looked at", login.user);
+                    break (Goodbye::Kicked, "kicked", text, LAST_WORDS_KICKED);
                 }
                 _ = still_here.tick() => {
                     let mut words = BytesMut::new();
@@ -119,6 +109,16 @@ impl Talk<'_> {
                     }
                 }
             }
-        }
+        };
+        let mut words = BytesMut::new();
+        front.goodbye(why, &mut words);
+        self.record.overhear(front, &words);
+        self.record.left(&self.house.journal, Level::Info, reason, &text);
+        let last = async {
+            drop(conn.write_all(&words).await);
+            conn.shutdown().await
+        };
+        let _ = timeout(patience, last).await;
+        None
     }
 }
