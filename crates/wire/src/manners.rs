@@ -19,6 +19,8 @@ use bytes::{Buf, BufMut, BytesMut};
 use std::fmt::Display;
 use zeroize::Zeroize;
 
+/// What was not taken for a line, in a word for who watches.
+pub(crate) const BARE: &str = "a bare CR or LF";
 /// What is wrong with a bare CR or LF, in words for the client.
 pub(crate) const LINE_ENDS: &str = "Lines end in CRLF.";
 

@@ -47,6 +47,15 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// A SASL response, whatever it holds.
+    pub(crate) fn sasl_response(cancelled: bool, decoded: bool) -> Shown {
+        match (cancelled, decoded) {
+            (true, _) => Shown::plain("*"),
+            (_, true) => Shown::plain(MASK),
+            (_, false) => Shown::plain(format!("{MASK} (no base64)")),
+        }
+    }
+
     /// A command of fixed words alone.
     pub fn plain(text: impl Into<String>) -> Shown {
         Shown { text: text.into(), free: false, tag: None, user: None }

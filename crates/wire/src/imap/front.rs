@@ -31,9 +31,9 @@ use super::{Caps, goodbye_line};
 use crate::encode::{base64_decode, one_line};
 use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
-use crate::manners::{Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
+use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::imap_id::{self, Pair};
-use crate::overheard::{Line, MASK, Notes, Shown};
+use crate::overheard::{Line, Notes, Shown};
 use crate::sasl::{Credentials, Heard, Malformed, Server};
 use crate::stranger;
 use bytes::BytesMut;
@@ -272,7 +272,9 @@ impl Front {
         let said = input.get(..length.saturating_sub(2)).unwrap_or_default();
         let cancelled = said == b"*";
         let response = base64_decode(said);
-        self.notes.heard(out.len(), || sasl_response(&tag, cancelled, response.is_some()));
+        // What follows answers the command.
+        let masked = || Shown { tag: Some(tag.to_string()), ..Shown::sasl_response(cancelled, response.is_some()) };
+        self.notes.heard(out.len(), masked);
         self.consume(length, input);
         match response {
             Some(response) => self.hear(tag, exchange.hear(response), out),
@@ -392,8 +394,6 @@ impl Front {
     }
 }
 
-const BARE: &str = "a bare CR or LF";
-
 /// Why something that was found is no whole command, and shown as that.
 fn withheld(found: Found) -> Option<&'static str> {
     match found {
@@ -403,17 +403,6 @@ fn withheld(found: Found) -> Option<&'static str> {
         Found::TooLong => Some("too long"),
         Found::More | Found::Whole(_) | Found::Skip(_) => None,
     }
-}
-
-/// A SASL response, whatever it holds.
-fn sasl_response(tag: &Tag, cancelled: bool, decoded: bool) -> Shown {
-    let text = match (cancelled, decoded) {
-        (true, _) => "*".to_owned(),
-        (_, true) => MASK.to_owned(),
-        (_, false) => format!("{MASK} (no base64)"),
-    };
-    // What follows answers the command.
-    Shown { tag: Some(tag.to_string()), ..Shown::plain(text) }
 }
 
 /// Refuses a password in clear, with a warning where it has been said.

@@ -34,9 +34,9 @@ use crate::encode::base64_decode;
 use crate::line::{Found, LineScan};
 use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
-use crate::manners::{Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
+use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::xclient;
-use crate::overheard::{Line, MASK, Notes, Shown};
+use crate::overheard::{Line, Notes, Shown};
 use crate::sasl::{self, Credentials, Heard, Server};
 use crate::secret::{Password, Secret};
 use crate::stranger;
@@ -234,7 +234,7 @@ impl Front {
         let said = input.get(..length).unwrap_or_default();
         let cancelled = said == b"*";
         let response = base64_decode(said);
-        self.notes.heard(out.len(), || sasl_response(cancelled, response.is_some()));
+        self.notes.heard(out.len(), || Shown::sasl_response(cancelled, response.is_some()));
         self.consume(length, input);
         match response {
             Some(response) => return self.hear(exchange.hear(response), out),
@@ -354,17 +354,6 @@ impl Front {
 
     fn count_command(&mut self, out: &mut BytesMut) -> Result<(), Fault> {
         self.counts.command().inspect_err(|_| line(out, "-ERR Too many commands without a login."))
-    }
-}
-
-const BARE: &str = "a bare CR or LF";
-
-/// A SASL response, whatever it holds.
-fn sasl_response(cancelled: bool, decoded: bool) -> Shown {
-    match (cancelled, decoded) {
-        (true, _) => Shown::plain("*"),
-        (_, true) => Shown::plain(MASK),
-        (_, false) => Shown::plain(format!("{MASK} (no base64)")),
     }
 }
 
