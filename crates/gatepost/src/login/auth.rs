@@ -177,6 +177,10 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
             // The answer after the wait is known to nobody yet: from here on as if the databases said the same again.
             Waiting::For(wait) if witness.watches() => witness.saw(|| seen::hold(why, wait)),
             Waiting::For(wait) => {
+                // Before the journal has it: who reads that finds it on the roll.
+                if let Some(entry) = caller.entry {
+                    entry.held(true);
+                }
                 if held_since.replace(Instant::now() - waited).is_none() {
                     let text = format_args!("{why}: {:.1} s", wait.as_secs_f64());
                     let origin = caller.origin;
@@ -191,9 +195,6 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
                     }
                     words.extend([("text", Word::Text(&text)), ("session", Word::Text(&origin.session))]);
                     house.journal.line(Level::Info, "held", &words);
-                }
-                if let Some(entry) = caller.entry {
-                    entry.held(true);
                 }
                 witness.saw(|| seen::held(why, wait));
                 if let Some(ear) = witness.ear() {
