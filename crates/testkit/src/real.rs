@@ -61,7 +61,10 @@ pub(crate) fn skip(missing: &str) {
 /// The program's path, or a sentence that says what is missing and how to get it.
 pub fn usable(name: &str) -> Result<PathBuf, String> {
     let Some(peer) = PEERS.iter().find(|p| p.name == name) else { panic!("{name:?} is not in testkit's table of peers") };
-    let install = format!("install it with: apt-get install {}", peer.package);
+    let install = match peer.package {
+        "" => "get it with: ci/install-peers, as root".to_owned(),
+        package => format!("install it with: apt-get install {package}"),
+    };
     let path = find(peer.program).ok_or_else(|| format!("{} is not here; {install}", peer.program))?;
     if let Some(file) = peer.files.iter().find(|f| !Path::new(f).exists()) {
         return Err(format!("{file} is not here; {install}"));
@@ -83,6 +86,7 @@ struct Peer {
     name: &'static str,
     program: &'static str,
     files: &'static [&'static str],
+    /// What Debian has it in; empty = it is not installed but unpacked to where only tests look.
     package: &'static str,
     /// What `--version` must begin with; empty = any.
     version: &'static str,
@@ -152,6 +156,51 @@ const PEERS: &[Peer] = &[
     Peer { name: "systemd-analyze", program: "systemd-analyze", files: &[], package: "systemd", version: "", root: "" },
     Peer { name: "promtool", program: "promtool", files: &[], package: "prometheus", version: "", root: "" },
     Peer { name: "sqlite3", program: "sqlite3", files: &[], package: "sqlite3", version: "", root: "" },
+    // Not the program `postfix`, which looks after a whole installation: its master is all that runs here.
+    Peer {
+        name: "postfix",
+        program: "/usr/lib/postfix/sbin/master",
+        files: &["/usr/lib/postfix/sbin/smtpd", "/usr/lib/postfix/sbin/virtual"],
+        package: "postfix",
+        version: "",
+        root: "changes users",
+    },
+    // Debian installs either Exim or Postfix. XCLIENT came with 4.97, and there a test must expect other things.
+    Peer {
+        name: "exim",
+        program: "/usr/local/lib/gatepost-peers/exim4/usr/sbin/exim4",
+        files: &[],
+        package: "",
+        version: "Exim version 4.96",
+        root: "changes users",
+    },
+    Peer {
+        name: "nginx",
+        program: "nginx",
+        files: &["/usr/lib/nginx/modules/ngx_mail_module.so"],
+        package: "nginx libnginx-mod-mail",
+        version: "",
+        root: "",
+    },
+    Peer {
+        name: "swaks",
+        program: "swaks",
+        files: &["/usr/share/perl5/IO/Socket/SSL.pm"],
+        package: "swaks libio-socket-ssl-perl",
+        version: "",
+        root: "",
+    },
+    Peer { name: "msmtp", program: "msmtp", files: &[], package: "msmtp", version: "", root: "" },
+    Peer { name: "sieve-connect", program: "sieve-connect", files: &[], package: "sieve-connect", version: "", root: "" },
+    // For sieve-connect's like in Python.
+    Peer {
+        name: "python3-sievelib",
+        program: "python3",
+        files: &["/usr/lib/python3/dist-packages/sievelib/managesieve.py"],
+        package: "python3-sievelib",
+        version: "",
+        root: "",
+    },
 ];
 
 fn find(program: &str) -> Option<PathBuf> {
