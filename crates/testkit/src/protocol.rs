@@ -1,4 +1,4 @@
-//! The two protocols that fixtures speak, so that one test can run its case for both.
+//! The protocols that fixtures speak, so that one test can run its case for each.
 
 /// A protocol by which mail is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,8 +10,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Both, for tables.
-    pub const ALL: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
+    /// Those by which a mailbox is read, for cases about mail in one.
+    pub const MAILBOX: [Protocol; 2] = [Protocol::Imap, Protocol::Pop3];
 
     /// `imap` or `pop3`: the name of a listener in clear or with STARTTLS, and of Dovecot's service.
     pub fn name(self) -> &'static str {
@@ -21,11 +21,11 @@ impl Protocol {
         }
     }
 
-    /// `imaps` or `pop3s`: the name of a listener with TLS from the first byte.
-    pub fn implicit(self) -> &'static str {
+    /// `imaps` or `pop3s`: the name of a listener with TLS from the first byte, where there is such a port.
+    pub fn implicit(self) -> Option<&'static str> {
         match self {
-            Protocol::Imap => "imaps",
-            Protocol::Pop3 => "pop3s",
+            Protocol::Imap => Some("imaps"),
+            Protocol::Pop3 => Some("pop3s"),
         }
     }
 }

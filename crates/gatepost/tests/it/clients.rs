@@ -409,7 +409,7 @@ fn capabilities_are_true_before_and_after_login() {
 fn a_logout_is_not_taken_for_a_death() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options::default());
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let users = everybody_at(dovecot.addresses().of(protocol), "");
         let backend = "disconnect_spread = \"10m\"";
         let gate = Gate::start(&Want { users: &users, backend, more: POP3_TOO, ..Default::default() });

@@ -138,7 +138,7 @@ impl Seen {
 
 /// Clients of both protocols in turn that have read their greeting.
 fn clients(gate: &Gate, n: usize) -> Vec<AnyClient> {
-    let both = Protocol::ALL.into_iter().cycle();
+    let both = Protocol::MAILBOX.into_iter().cycle();
     // From two addresses: what a backend does to one client only would say nothing about the backend.
     let ips = ["127.0.0.1", "127.0.0.2"].map(|ip| ip.parse::<IpAddr>().unwrap()).into_iter().cycle();
     let client = |(protocol, ip): (Protocol, IpAddr)| {
@@ -400,7 +400,7 @@ fn logins_that_were_given_up_leave_every_place_free() {
     let gate = ward.gate("", "proxy_timeout = \"10m\"");
     for round in 0..5 {
         // 128 of them connect and 72 queue.
-        let impatient: Vec<Conn> = (0..200).map(|n| impatient(&gate, Protocol::ALL[n % 2])).collect();
+        let impatient: Vec<Conn> = (0..200).map(|n| impatient(&gate, Protocol::MAILBOX[n % 2])).collect();
         ward.wait_for_ungreeted(IN_FLIGHT);
         for conn in impatient {
             // In one round they hang up politely. They may still want to hear whether they got in, but nobody waits long.

@@ -85,14 +85,15 @@ fn the_true_client_is_in_its_log() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot =
         Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         for (n, case) in CASES.iter().enumerate() {
             let what = format!("{}, {}", protocol.name(), case.name);
             let ca = dovecot.certificate().ca_file.display().to_string();
             let backend = case.backend.replace("CA", &ca);
             let from_first_byte = case.fields.contains(", ssl") || case.backend.contains("implicit");
             let addresses = dovecot.addresses();
-            let to = if from_first_byte { addresses.implicit(protocol) } else { addresses.of(protocol) };
+            let implicit = || addresses.implicit(protocol).expect("a port with TLS from the first byte");
+            let to = if from_first_byte { implicit() } else { addresses.of(protocol) };
             let port = to.port();
             let password = if case.checked { r#"password = "{PLAIN}mine""# } else { r#"nopassword = "y""# };
             let users = format!(
@@ -217,7 +218,7 @@ fn the_hops_that_are_left_are_told() {
     let dovecot = Backend::start(Options::default());
     let options = ProxyOptions { pop3: Some(dovecot.pop3()), trusted: "127.0.0.1".into(), ..ProxyOptions::to(dovecot.imap()) };
     let proxy = Proxy::start(options);
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let users = everybody_at(proxy.addresses().of(protocol), "");
         let trust = r#"networks = ["127.0.0.99"]"#;
         let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });

@@ -31,7 +31,7 @@ fn its_clients_are_logged_and_told_on() {
         Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into(), "local".into()], ..Default::default() };
     let dovecot = Backend::start(options);
     for (protocol, n, leg) in
-        Protocol::ALL.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg)))
+        Protocol::MAILBOX.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg)))
     {
         let what = format!("{}, {leg:?}", protocol.name());
         // A received field is at hand in the query, and goes on besides one of our own.
@@ -67,7 +67,7 @@ fn its_clients_are_logged_and_told_on() {
 #[test]
 fn its_hops_are_counted_on() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let backend = FakeBackend::start(testkit::peer::Backend::of(protocol));
         let users = everybody_at(backend.addr(), "");
         let trust = r#"networks = ["127.0.0.1"]"#;

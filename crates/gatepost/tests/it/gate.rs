@@ -94,20 +94,26 @@ impl Gate {
         self.gatepost.addr(protocol.name())
     }
 
-    /// The same with TLS from the first byte.
+    /// The same with TLS from the first byte, for a protocol that has such a port.
+    #[track_caller]
     pub fn tls_at(&self, protocol: Protocol) -> SocketAddr {
-        self.gatepost.addr(protocol.implicit())
+        self.gatepost.addr(protocol.implicit().expect("a port with TLS from the first byte"))
     }
 
-    /// A client of either protocol, in clear, that has read the greeting.
+    /// A client of any protocol, in clear, that has read the greeting.
     #[track_caller]
     pub fn any_client(&self, protocol: Protocol) -> AnyClient {
         AnyClient::greeted(protocol, self.at(protocol))
     }
 
-    /// The same with TLS.
+    /// The same with TLS, from the first byte where the protocol has a port for that.
     #[track_caller]
     pub fn any_tls_client(&self, protocol: Protocol) -> AnyClient {
+        if protocol.implicit().is_none() {
+            let mut client = self.any_client(protocol);
+            client.starttls(&self.tls, "localhost");
+            return client;
+        }
         let mut client = AnyClient::connect_tls(protocol, self.tls_at(protocol), &self.tls, "localhost");
         client.greeting();
         client

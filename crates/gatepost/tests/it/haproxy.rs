@@ -44,7 +44,7 @@ impl House {
         rusqlite::Connection::open(dir.join("users.db")).unwrap().execute_batch("CREATE TABLE u (user TEXT);").unwrap();
         let (authority, people) = (Authority::new(dir.path(), "edge-ca"), Authority::new(dir.path(), "people"));
         let edge = authority.server("edge", &[EDGE]);
-        let users = Protocol::ALL.map(|protocol| {
+        let users = Protocol::MAILBOX.map(|protocol| {
             let (name, port) = (protocol.name(), dovecot.addresses().of(protocol).port());
             format!(
                 "[[users]]\nname = \"{name}\"\nprotocols = [\"{name}\"]\ndriver = \"sqlite\"\npath = \"users.db\"\n\
@@ -119,7 +119,7 @@ fn tls_with_gatepost_itself_behind_each_header() {
     let (Some(_), Some(_)) = (real::require("haproxy"), real::require("dovecot")) else { return };
     let house = House::start();
     let mut logins = 0;
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         // The last one says "in clear" where no TLS ends at HAProxy; what the client then agrees with us is its own.
         let headers = [Header::V1, Header::V2, Header::V2SslCn];
         let ways: Vec<Frontend> = headers.into_iter().map(|header| house.way(protocol, REQUIRED, header)).collect();
@@ -149,7 +149,7 @@ fn tls_that_ends_at_haproxy() {
     let names = vec!["alice@example.com".to_owned()];
     let alice = house.people.issue("alice", &Request { names, role: Role::Client, ..Request::default() });
     let mut logins = 0;
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let all = ["ssl", "cert-cn", "ssl-cipher", "authority", "unique-id", "crc32c"].map(str::to_owned).to_vec();
         let haproxy = Haproxy::start(&[
             house.offloading(protocol, Header::V2With(all)),
@@ -193,7 +193,7 @@ fn tls_that_ends_at_haproxy() {
 fn direct_clients_beside_those_of_haproxy() {
     let (Some(_), Some(_)) = (real::require("haproxy"), real::require("dovecot")) else { return };
     let house = House::start();
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let door = house.door(protocol, MIXED);
         let haproxy = Haproxy::start(&[house.way(protocol, MIXED, Header::V2)]);
         for (number, at) in [door, haproxy.addr(0), door].into_iter().enumerate() {
@@ -216,7 +216,7 @@ fn health_checks_leave_no_warning() {
     let house = House::start();
     // The journal is written a moment after the event: what belongs to the start must not be counted below.
     house.gate.gatepost.log().wait_for(" ready ");
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let greeting = || Check::Says("OK".to_owned());
         let mut ways = Vec::new();
         for header in [Header::None, Header::V1, Header::V2, Header::V2SslCn] {
@@ -248,7 +248,7 @@ fn a_trusted_webmail_behind_haproxy_is_believed_and_haproxy_is_not() {
     let (Some(_), Some(_)) = (real::require("haproxy"), real::require("dovecot")) else { return };
     let house = House::start();
     let person: SocketAddr = "192.0.2.66:66".parse().unwrap();
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let haproxy = Haproxy::start(&[house.way(protocol, REQUIRED, Header::V2)]);
         let (open, required) = (house.door(protocol, OPEN), house.door(protocol, REQUIRED));
         // From where, to where, what it says first, whether it is believed.

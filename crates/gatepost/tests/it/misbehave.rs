@@ -106,7 +106,7 @@ fn hear_password(protocol: Protocol, conn: &mut Conn) {
 
 #[test]
 fn dead() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let port = testkit::free_port();
         let at = SocketAddr::from(([127, 0, 0, 1], port.number()));
         refused_at(protocol, at, "", "", "connect", &["Connection refused", "more tries"]);
@@ -115,7 +115,7 @@ fn dead() {
 
 #[test]
 fn silent() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         no_password(&refused(protocol, Conn::hold, "timeout", &["proxy_timeout (2 s)", "state", "the row needs ssl"]));
     }
 }
@@ -173,7 +173,7 @@ fn another_protocol() {
 
 #[test]
 fn closing_before_and_after_the_password() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         no_password(&refused(protocol, |_| {}, "backend-closed", &["state"]));
         let heard = refused(protocol, move |conn| hear_password(protocol, conn), "backend-closed", &["login"]);
         let text = String::from_utf8_lossy(&heard);
@@ -189,7 +189,7 @@ fn closing_before_and_after_the_password() {
 
 #[test]
 fn endless_banner() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let heard = refused(
             protocol,
             |conn| {

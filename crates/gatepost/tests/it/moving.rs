@@ -111,7 +111,7 @@ fn users_move_while_they_are_on() {
     let Some(_) = real::require("dovecot") else { return };
     let town = Town::new("");
     let users = ["alice", "bob"];
-    let each = || Protocol::ALL.into_iter().flat_map(move |protocol| users.map(|user| (protocol, user)));
+    let each = || Protocol::MAILBOX.into_iter().flat_map(move |protocol| users.map(|user| (protocol, user)));
     let sessions: Vec<_> = each().map(|(protocol, user)| (user, joined(town.signing_in(protocol, user)))).collect();
     assert!(sessions.iter().all(|(_, (_, outcome, _))| outcome.ok), "{}", town.gate.gatepost.log().tail());
     town.old.log().wait_for_count(LOGIN, sessions.len());
@@ -158,7 +158,7 @@ fn what_the_row_says_at_the_end_counts() {
     for user in ["alice", "bob"] {
         town.settle(user, "new", &until.to_string());
     }
-    let [back, pushed] = ["alice", "bob"].map(|user| Protocol::ALL.map(|protocol| town.signing_in(protocol, user)));
+    let [back, pushed] = ["alice", "bob"].map(|user| Protocol::MAILBOX.map(|protocol| town.signing_in(protocol, user)));
     town.wait_for_held(4);
     // One is to stay after all. The other's move takes longer.
     town.settle("alice", "old", &until.to_string());
@@ -186,7 +186,7 @@ fn a_random_part_spreads_the_answers_and_nobody_has_to_wait_for_our_end() {
     town.settle("alice", "new", &format!("{}+200", now().as_secs() + 60));
     let waiting: Vec<_> = (0..16)
         .map(|n| {
-            let mut client = town.client(Protocol::ALL[n % 2]);
+            let mut client = town.client(Protocol::MAILBOX[n % 2]);
             match client.protocol() {
                 Protocol::Imap => client.send_line("a LOGIN alice alice-secret"),
                 Protocol::Pop3 => client.send("USER alice\r\nPASS alice-secret\r\n"),
@@ -250,7 +250,7 @@ fn a_held_client_is_not_told_that_it_takes_too_long() {
     let town = Town::new("login_timeout = \"1s\"");
     let until = soon();
     town.settle("alice", "new", &until.to_string());
-    let waiting = Protocol::ALL.map(|protocol| {
+    let waiting = Protocol::MAILBOX.map(|protocol| {
         let mut client = town.client(protocol);
         std::thread::spawn(move || {
             // The backend says no, and then there is time left for another try.
@@ -278,7 +278,7 @@ fn a_wrong_password_is_not_held() {
     // Carol's password stands in her row.
     let until = now().as_secs() + 200;
     town.settle("carol", "new", &until.to_string());
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let outcome = town.client(protocol).login("carol", "wrong");
         assert!(!outcome.ok && outcome.text.contains("Authentication failed."), "{outcome:?}");
     }

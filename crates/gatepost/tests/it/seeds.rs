@@ -64,7 +64,7 @@ const PASSWORD_FORWARDING_QUERY: &str =
 
 #[test]
 fn password_forwarding() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let (note, seen) = channel();
         let one = backend(protocol, "127.0.1.1", 0, &note);
         let two = backend(protocol, "127.0.1.2", one.port(), &note);
@@ -121,7 +121,7 @@ const PROXY_MAYBE_QUERY: &str = "  SELECT concat(user, '@', domain) AS user, pas
 
 #[test]
 fn proxy_maybe() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let (note, seen) = channel();
         let one = backend(protocol, "127.0.1.1", 0, &note);
         let (wrong, _) = codes(protocol);
@@ -180,7 +180,7 @@ fn word_for_word_in_a_network_of_their_own() {
         Gate::start_in(dir, &Want { users: &users, backend: &local, more: POP3_TOO, ..Default::default() })
     };
     let (forwarding, maybe) = (start(forwarding, PASSWORD_FORWARDING_QUERY), start(maybe, PROXY_MAYBE_QUERY));
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let (wrong, _) = codes(protocol);
         for (gate, name, password, at, n, as_user) in [
             (&forwarding, "john", "j1", &one, 1, "john"),

@@ -101,7 +101,7 @@ fn no_secret(text: &str, secret: &str) {
 
 #[test]
 fn both_legs_and_every_decision_are_told_and_no_secret() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let backend = FakeBackend::start(Backend::of(protocol));
         let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
         let tracer = Tracer::start(&gate, &["alice*", "--json"]);
@@ -254,7 +254,7 @@ fn what_a_backend_repeats_is_left_out() {
 #[test]
 fn the_password_of_a_row_is_not_told() {
     let row = "row-0nly-qwxyz";
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let backend = FakeBackend::start(Backend::of(protocol));
         let users = format!(
             "[[users]]\ndriver = \"static\"\nfields = {{ proxy = \"y\", password = \"{{PLAIN}}{SECRET_TOML}\", host = \"127.0.0.1\", port = \"{}\", pass = \"{row}\", master = \"boss\", forward_token = \"{row}\" }}\n",
@@ -345,7 +345,7 @@ fn a_login_refused_in_clear_is_told_by_its_name() {
         .replace("protocol = \"imap\"\n", "protocol = \"imap\"\ncleartext_auth = \"never\"\n")
         .replace("protocol = \"pop3\"\n", "protocol = \"pop3\"\ncleartext_auth = \"never\"\n");
     let gate = Gate::start_with(Dir::new(), &config);
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let tracer = Tracer::start(&gate, &["alice", "--json"]);
         let mut client = gate.any_client(protocol);
         assert!(!client.login("alice", SECRET).ok);
@@ -360,7 +360,7 @@ fn a_login_refused_in_clear_is_told_by_its_name() {
 fn a_real_backend_is_followed_by_both_protocols() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = testkit::dovecot::Backend::start(Options { trusted: "127.0.0.1".into(), ..Default::default() });
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let users = everybody_at(dovecot.addresses().of(protocol), ", starttls = \"any-cert\"");
         let gate = Gate::start(&Want { users: &users, more: POP3_TOO, ..Default::default() });
         let tracer = Tracer::start(&gate, &["alice", "--count", "2"]);

@@ -73,9 +73,10 @@ impl House {
         let tls = self.authority.client_config();
         let both = |protocol: Protocol| {
             let clear = Way { protocol, at: self.gatepost.addr(protocol.name()), tls: None };
-            [clear, Way { protocol, at: self.gatepost.addr(protocol.implicit()), tls: Some(tls.clone()) }]
+            let tls = |name: &str| Way { protocol, at: self.gatepost.addr(name), tls: Some(tls.clone()) };
+            [clear].into_iter().chain(protocol.implicit().map(tls))
         };
-        Protocol::ALL.into_iter().flat_map(both).collect()
+        Protocol::MAILBOX.into_iter().flat_map(both).collect()
     }
 }
 
@@ -93,7 +94,7 @@ fn users(backends: &[FakeBackend]) -> String {
 
 #[test]
 fn three_upgrades_under_load_refuse_nobody_and_old_sessions_live_on() {
-    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+    let backends = Protocol::MAILBOX.map(|protocol| FakeBackend::start(Backend::of(protocol)));
     // A socket that two processes cannot both open: it must come with the others.
     let port = testkit::free_port();
     let admin = format!("[admin]\naddress = [\"127.0.0.1:{}\"]\ntoken_file = \"token\"\n", port.number());

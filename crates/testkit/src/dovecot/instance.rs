@@ -49,11 +49,11 @@ impl Addresses {
         }
     }
 
-    /// The address for TLS from the first byte.
-    pub fn implicit(&self, protocol: Protocol) -> SocketAddr {
+    /// The address for TLS from the first byte, where there is one.
+    pub fn implicit(&self, protocol: Protocol) -> Option<SocketAddr> {
         match protocol {
-            Protocol::Imap => self.imaps,
-            Protocol::Pop3 => self.pop3s,
+            Protocol::Imap => Some(self.imaps),
+            Protocol::Pop3 => Some(self.pop3s),
         }
     }
 }
@@ -241,7 +241,7 @@ impl Instance {
         let dir = self.dir.path().display();
         let label = self.dir.label();
         let (cert, key) = (certificate.cert_file.display(), certificate.key_file.display());
-        let services = Protocol::ALL.map(|protocol| ports.service(protocol)).concat();
+        let services = Protocol::MAILBOX.map(|protocol| ports.service(protocol)).concat();
         // Logins and sessions have a process each. The few processes that serve all of these have a limit of clients
         // instead, and one login is more than one client of theirs.
         let clients = sessions.saturating_mul(8).max(1000);
@@ -282,18 +282,19 @@ impl Ports {
 
     /// The login service of a protocol with its listeners.
     fn service(&self, protocol: Protocol) -> String {
-        let (name, implicit) = (protocol.name(), protocol.implicit());
+        let name = protocol.name();
         let mut text = format!("service {name}-login {{\n");
         let mut listener = |name: &str, addr: SocketAddr, more: &str| {
             let port = addr.port();
             text.push_str(&format!("  inet_listener {name} {{\n    port = {port}\n{more}  }}\n"));
         };
-        let open = self.open.addresses();
-        listener(name, open.of(protocol), "");
-        listener(implicit, open.implicit(protocol), "    ssl = yes\n");
-        if let Some(headed) = self.headed.as_ref().map(Set::addresses) {
-            listener(&format!("{name}_headed"), headed.of(protocol), "    haproxy = yes\n");
-            listener(&format!("{implicit}_headed"), headed.implicit(protocol), "    haproxy = yes\n    ssl = yes\n");
+        let headed = self.headed.as_ref().map(|set| (set, "_headed", "    haproxy = yes\n"));
+        for (set, suffix, more) in [(&self.open, "", "")].into_iter().chain(headed) {
+            let at = set.addresses();
+            listener(&format!("{name}{suffix}"), at.of(protocol), more);
+            if let (Some(implicit), Some(addr)) = (protocol.implicit(), at.implicit(protocol)) {
+                listener(&format!("{implicit}{suffix}"), addr, &format!("{more}    ssl = yes\n"));
+            }
         }
         text.push_str("}\n");
         text

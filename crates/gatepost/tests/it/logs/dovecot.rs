@@ -92,7 +92,7 @@ fn fields(line: &str) -> Vec<String> {
 #[test]
 fn sessions_are_told_as_dovecot_tells_them() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         for (fields, tls) in [
             (&[][..], false),
             (&[("destuser", "%Lu@example.org")][..], true),
@@ -128,7 +128,7 @@ fn sessions_are_told_as_dovecot_tells_them() {
 #[test]
 fn a_backend_that_ends_is_told_as_dovecot_tells_it() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let mut pair = Pair::start(protocol, &[], Some(""));
         let mut clients = pair.clients(protocol, false);
         assert!(clients.iter_mut().all(|client| client.login("alice", "x").ok));

@@ -73,7 +73,7 @@ pub fn login(house: &House, protocol: Protocol, from: u8, user: &str, password: 
 pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
     use Protocol::{Imap, Pop3};
     // Three on one connection, which is closed with the third.
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let mut client = AnyClient::connect_from(protocol, ip(11), house.gate.at(protocol));
         client.greeting();
         for _ in 0..3 {
@@ -103,7 +103,7 @@ pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
     }
     // Of whom a trusted peer tells: the address is that client's.
     let theirs: IpAddr = "2001:db8::9".parse().unwrap();
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let mut client = house.gate.any_client(protocol);
         assert!(client.introduce((theirs, 4711).into(), "told-by-a-proxy", 4).ok);
         assert!(!client.login("alice", "wrong").ok);
@@ -115,7 +115,7 @@ pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
     }
     let port = |protocol| house.gate.at(protocol);
     for noise in ["", "a NOOP\r\n", "GET / HTTP/1.1\r\n\r\n", "a STARTTLS\r\nb NOOP\r\n", "a b c\r\na LOGIN\r\n"] {
-        for protocol in Protocol::ALL {
+        for protocol in Protocol::MAILBOX {
             let mut client = AnyClient::connect_from(protocol, ip(22), port(protocol));
             client.greeting();
             let _ = client.try_send(noise);

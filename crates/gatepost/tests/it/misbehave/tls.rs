@@ -16,7 +16,7 @@ fn no_tls_where_the_route_demands_it() {
     refused_at(Imap, server.addr(), r#", starttls = "yes""#, "", "backend-config", &["does not offer TLS"]);
     no_password(&server.wait_for_end(0));
     // A POP3 server is asked without more ado.
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let server = FakeServer::start(move |conn| {
             let (_, no) = asked_for_tls(protocol, conn);
             conn.send_line(format!("{no} not today"));
@@ -42,7 +42,7 @@ fn replies_smuggled_in_before_tls() {
 
 #[test]
 fn plain_text_where_tls_is_expected() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::MAILBOX {
         let server = FakeServer::start(move |conn| {
             greet(protocol, conn);
             let _ = conn.read_to_end();

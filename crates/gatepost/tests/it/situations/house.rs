@@ -21,7 +21,7 @@ pub(super) struct House {
 
 impl House {
     pub(super) fn start() -> House {
-        let backends = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+        let backends = Protocol::MAILBOX.map(|protocol| FakeBackend::start(Backend::of(protocol)));
         let dir = Dir::new();
         let dead = [free_port(), free_port()];
         let dying = |port: &Port| format!("port={} proxy_timeout=300ms proxy_host_immediate_failure_after=1ms", port.number());
@@ -110,7 +110,7 @@ default_fields = {{ port = "{}" }}
     }
 
     pub(super) fn listener(&self, protocol: Protocol, ip: &str, implicit: bool) -> SocketAddr {
-        let name = if implicit { protocol.implicit() } else { protocol.name() };
+        let name = if implicit { protocol.implicit().expect("a port for TLS") } else { protocol.name() };
         self.gate.gatepost.addrs(name).into_iter().find(|addr| addr.ip().to_string() == ip).expect("a listener")
     }
 
