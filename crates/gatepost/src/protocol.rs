@@ -18,14 +18,16 @@ pub struct Protocol {
     pub name: &'static str,
     /// The registered port, in clear or with STARTTLS.
     pub port: u16,
-    /// The name with TLS from the first byte, and its registered port.
-    pub implicit: (&'static str, u16),
+    /// The name with TLS from the first byte, and its registered port, where there is one.
+    pub implicit: Option<(&'static str, u16)>,
     /// The protocol's ALPN identifiers (IANA).
     pub alpn: &'static [&'static str],
     /// Makes the server side of a conversation.
     pub front: fn(Terms, &Limits) -> Box<dyn Front>,
     /// Makes the client side of a backend login.
     pub dialect: fn() -> Box<dyn Dialect>,
+    /// A backend can be told who the user is in place of a password (`proxy_noauth`).
+    pub noauth: bool,
     /// What a client says that asks the server what it is, where there is such a command, and leaves.
     pub parting: &'static [u8],
     /// What the configuration says for this protocol.
@@ -38,6 +40,18 @@ pub struct Protocol {
     pub client_id: fn(&[Pair]) -> String,
     /// The capabilities (of those a backend told before login) that a client may be told before login.
     pub tellable: fn(&str) -> String,
+}
+
+impl Protocol {
+    /// The registered ports in clear and with TLS from the first byte; the same one where there is no other.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.port, self.implicit.map_or(self.port, |(_, port)| port))
+    }
+
+    /// What it is called, also with TLS from the first byte.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.implicit.map(|(name, _)| name))
+    }
 }
 
 /// `[protocol.NAME]`, as sessions need it.
@@ -87,10 +101,11 @@ pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3];
 const IMAP: Protocol = Protocol {
     name: "imap",
     port: 143,
-    implicit: ("imaps", 993),
+    implicit: Some(("imaps", 993)),
     alpn: &["imap"],
     front: |terms, limits| Box::new(wire::imap::front::Front::new(terms, imap_caps(limits))),
     dialect: || Box::new(wire::imap::dialect::Imap::new()),
+    noauth: false,
     parting: b"d1 ID NIL\r\nd2 LOGOUT\r\n",
     settings: |meant| Settings {
         capability: meant.imap.capability.clone(),
@@ -108,10 +123,11 @@ const IMAP: Protocol = Protocol {
 const POP3: Protocol = Protocol {
     name: "pop3",
     port: 110,
-    implicit: ("pop3s", 995),
+    implicit: Some(("pop3s", 995)),
     alpn: &["pop3"],
     front: |terms, limits| Box::new(wire::pop3::front::Front::new(terms, pop3_caps(limits))),
     dialect: || Box::new(wire::pop3::dialect::Pop3::new()),
+    noauth: false,
     parting: b"QUIT\r\n",
     settings: |meant| Settings {
         capability: Some(meant.pop3.capability.clone()),
@@ -150,11 +166,10 @@ pub fn find(name: &str) -> Option<&'static Protocol> {
 
 /// What the configuration may name.
 pub static NAMES: LazyLock<Vec<ProtocolName>> = LazyLock::new(|| {
-    let both = |p: &Protocol| {
-        [
-            ProtocolName { name: p.name, port: p.port, tls: ListenTls::StartTls, base: p.name },
-            ProtocolName { name: p.implicit.0, port: p.implicit.1, tls: ListenTls::Implicit, base: p.name },
-        ]
+    let names = |p: &Protocol| {
+        let clear = ProtocolName { name: p.name, port: p.port, tls: ListenTls::StartTls, base: p.name };
+        let implicit = |(name, port)| ProtocolName { name, port, tls: ListenTls::Implicit, base: p.name };
+        [Some(clear), p.implicit.map(implicit)]
     };
-    PROTOCOLS.iter().flat_map(both).collect()
+    PROTOCOLS.iter().flat_map(names).flatten().collect()
 });

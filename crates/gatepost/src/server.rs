@@ -100,7 +100,7 @@ impl Server {
             .map(|open| {
                 let door = open.door.load();
                 let implicit = door.tls == ListenTls::Implicit;
-                let name = if implicit { door.protocol.implicit.0 } else { door.protocol.name };
+                let name = door.protocol.implicit.filter(|_| implicit).map_or(door.protocol.name, |(name, _)| name);
                 (name, door.tls.word(), open.address)
             })
             .collect();

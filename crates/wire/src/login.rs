@@ -19,14 +19,18 @@ pub enum Mechanism {
     Plain,
     /// SASL LOGIN, draft-murchison-sasl-login.
     Login,
+    /// The client said nothing of that kind: a trusted peer vouches for it (`LOGIN` of `XCLIENT`).
+    Xclient,
 }
 
 impl Mechanism {
-    /// The name for logs and for the query variable `%m`; the protocol's own command counts as PLAIN, as operators know it.
+    /// The name for logs and for the query variable `%m`; the protocol's own command counts as PLAIN, as operators know it, and
+    /// XCLIENT as what Postfix calls it.
     pub fn name(self) -> &'static str {
         match self {
             Mechanism::Command | Mechanism::Plain => "PLAIN",
             Mechanism::Login => "LOGIN",
+            Mechanism::Xclient => "XCLIENT",
         }
     }
 }
@@ -38,8 +42,9 @@ pub struct Login {
     pub user: String,
     /// The name to act as where it was given and differs from `user` (SASL authorization identity).
     pub authzid: Option<String>,
-    /// The password: 0 to 4096 octets, never CR, LF or NUL.
-    pub password: Password,
+    /// The password: 0 to 4096 octets, never CR, LF or NUL. None was said with [`Mechanism::Xclient`]: whoever decides must
+    /// know itself that the peer may vouch for others, and a backend can be signed in to only by another credential.
+    pub password: Option<Password>,
     /// How it was said.
     pub mechanism: Mechanism,
 }
@@ -51,7 +56,7 @@ pub enum LoginEvent {
     /// shake hands; then call [`Front::secured`].
     Secure,
     /// A trusted peer said who is really calling. Only reported where [`Terms::trusted`] was set.
-    Said(OriginUpdate),
+    Said(Box<OriginUpdate>),
     /// The client asks to be let in. Answer with [`Front::welcome`] or [`Front::refuse`]; until then do not step.
     Login(Login),
     /// The client gave a name or password that cannot be true and must reach neither a database nor a backend (control
@@ -72,6 +77,8 @@ pub enum LoginEvent {
     },
     /// The client took its leave and was answered. Flush `out`, then close.
     Bye,
+    /// The answer to its login said that the connection ends with it (SMTP `421`). Flush `out`, then close.
+    HangUp,
 }
 
 /// What this connection may be offered, decided in one place by the program.
@@ -83,6 +90,12 @@ pub struct Terms {
     pub password_allowed: bool,
     /// The peer is in `[trust] networks`: what it says about the caller is believed.
     pub trusted: bool,
+    /// The peer is in `[trust] login` as well: whom it names as the user has signed in (`LOGIN` of `XCLIENT` in SMTP).
+    pub may_vouch: bool,
+    /// `XCLIENT` is taken as Exim takes it: behind EHLO, and with ADDR and PORT (SMTP).
+    pub xclient_as_exim: bool,
+    /// The name of this server, for greetings that begin with it (SMTP).
+    pub server: String,
     /// The capabilities of the backends that a client may be told before login, space separated, without those that this
     /// front adds itself according to these terms.
     pub capability: String,
@@ -190,6 +203,15 @@ pub enum Goodbye {
     Kicked,
 }
 
+/// What an SMTP client called itself (`HELO` or `EHLO`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helo {
+    /// The name, as it was said: 1 to 255 printable ASCII characters.
+    pub name: String,
+    /// It said `EHLO`.
+    pub extended: bool,
+}
+
 /// The server side of a conversation before login.
 pub trait Front: Send {
     /// Says the greeting. Called once, before the first step.
@@ -223,6 +245,9 @@ pub trait Front: Send {
 
     /// What the client said of itself (IMAP ID) where it is to be kept: name and value, in order; bounded.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)];
+
+    /// What the client called itself, in protocols where it does.
+    fn helo(&self) -> Option<Helo>;
 
     /// Somebody wants to see what is said from now on, or nobody does any more.
     fn overhear(&mut self, on: bool);

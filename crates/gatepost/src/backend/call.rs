@@ -253,6 +253,7 @@ impl Call<'_> {
             sign_in: (words.sign_in)(),
             one_at_a_time: route.one_at_a_time,
             identity_refused: means.identity_refused,
+            server: means.server.to_owned(),
         };
         let mut dance = Dance::new((words.dialect)(), plan);
         if means.witness.listens() {
@@ -300,6 +301,8 @@ impl Call<'_> {
                         Identity::Told
                     } else if means.proxy_protocol != BackendProxy::Off && route.introduce {
                         Identity::Header
+                    } else if route.introduce && dance.identity_refused().is_none() {
+                        Identity::NotOffered
                     } else {
                         Identity::NotTold
                     };

@@ -58,6 +58,8 @@ pub struct Means<'a> {
     pub proxy_protocol: BackendProxy,
     /// `identity_refused`.
     pub identity_refused: IdentityRefused,
+    /// What we call ourselves.
+    pub server: &'a str,
     /// Hears when a backend begins or ceases to fail, and of what.
     pub tell: &'a dyn Tell,
     /// Who watches; of most logins nobody.
@@ -109,7 +111,9 @@ pub enum Identity {
     Told,
     /// By a PROXY header alone: addresses, and with version 2 the client's TLS.
     Header,
-    /// Not at all.
+    /// Not at all: the backend does not offer to hear it.
+    NotOffered,
+    /// Not at all: it is not to know (`proxy_not_trusted`), or refused to hear it.
     NotTold,
 }
 
@@ -119,6 +123,7 @@ impl Identity {
         match self {
             Identity::Told => "told",
             Identity::Header => "header",
+            Identity::NotOffered => "not-offered",
             Identity::NotTold => "not-told",
         }
     }

@@ -116,7 +116,7 @@ pub(super) fn identity(identity: Identity, wanted: bool, refused: Option<&str>) 
         (_, Some(words)) => format!("not told: it refused to hear who is calling: {words}"),
         (Identity::Told, None) => "told in the dialogue who is calling".to_owned(),
         (Identity::Header, None) => "told by the PROXY header who is calling".to_owned(),
-        (Identity::NotTold, None) if wanted => "not told: it does not offer to hear who is calling".to_owned(),
+        (Identity::NotOffered, None) => "not told: it does not offer to hear who is calling".to_owned(),
         (Identity::NotTold, None) => "not told: the row says proxy_not_trusted".to_owned(),
     };
     Step::new("identity", text).with("identity", identity.word()).with("wanted", wanted)

@@ -7,7 +7,7 @@
 //! `optional` listeners come in pairs of both families and are written `*:port`; a single one, which `load` never makes, is
 //! written as if it were not optional.
 
-use super::meant::{Listen, ListenProxy, ListenTls, LocalBackend, LogTarget, Meant, Own, SourceIp, UsersBlock};
+use super::meant::{Listen, ListenProxy, ListenTls, LocalBackend, LogTarget, Meant, Own, SourceIp, UsersBlock, XclientAs};
 use super::secret::is_secret;
 use super::sections::words;
 use super::spelling::word_of;
@@ -66,7 +66,7 @@ fn is_pair(four: &Listen, six: &Listen) -> bool {
         && four.address.port() == six.address.port()
         && (four.protocol, four.tls) == (six.protocol, six.tls)
         && (four.cleartext_auth, four.proxy_protocol) == (six.cleartext_auth, six.proxy_protocol)
-        && four.connections == six.connections
+        && (four.connections, four.xclient) == (six.connections, six.xclient)
 }
 
 struct Out {
@@ -107,6 +107,8 @@ impl Out {
         let networks = array(trust.networks.iter().map(|net| quote(&net.to_string())));
         self.line("networks", &networks, trust.networks.is_empty());
         self.line("identity_before_tls", &word(words::BEFORE_TLS, trust.identity_before_tls), trust.identity_before_tls);
+        let vouchers = array(trust.login.iter().map(|net| quote(&net.to_string())));
+        self.line("login", &vouchers, trust.login.is_empty());
         let balancers = array(trust.proxy_protocol.iter().map(|net| quote(&net.to_string())));
         self.line("proxy_protocol", &balancers, trust.proxy_protocol.is_empty());
     }
@@ -124,6 +126,9 @@ impl Out {
             self.line("cleartext_auth", &word(words::CLEARTEXT_AUTH, listen.cleartext_auth), false);
         }
         self.line("proxy_protocol", &word(words::LISTEN_PROXY, listen.proxy_protocol), listen.proxy_protocol == ListenProxy::Off);
+        if listen.protocol == "submission" {
+            self.line("xclient", &word(words::XCLIENT, listen.xclient), listen.xclient == XclientAs::Usual);
+        }
         self.option("connections", listen.connections.map(|most| most.to_string()));
     }
 

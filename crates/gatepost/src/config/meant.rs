@@ -92,6 +92,8 @@ pub struct Trust {
     pub networks: Vec<IpNet>,
     /// `identity_before_tls` is not "drop".
     pub identity_before_tls: bool,
+    /// `login`: whose word is also believed that a user has signed in (`LOGIN` of `XCLIENT` in SMTP); all of it in `networks`.
+    pub login: Vec<IpNet>,
     /// `proxy_protocol`: whose PROXY headers are believed. Gives no right to speak for clients by ID or XCLIENT.
     pub proxy_protocol: Vec<IpNet>,
 }
@@ -118,6 +120,15 @@ pub enum ListenProxy {
     Required,
     /// Those of peers in `trust.proxy_protocol` do, all others do not: decided by the source address, before the first byte.
     Mixed,
+}
+
+/// What `XCLIENT` of a trusted peer must be like (SMTP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XclientAs {
+    /// As Postfix and Dovecot take it: at any time, in any parts.
+    Usual,
+    /// As Exim takes it: behind EHLO, and with ADDR and PORT.
+    Exim,
 }
 
 /// Who may say a password in clear.
@@ -148,6 +159,8 @@ pub struct Listen {
     pub cleartext_auth: CleartextAuth,
     /// `proxy_protocol`, default off.
     pub proxy_protocol: ListenProxy,
+    /// `xclient`, default usual; of protocols that are SMTP's.
+    pub xclient: XclientAs,
     /// `connections`: at this address at one time; default no limit of its own.
     pub connections: Option<usize>,
     /// Where it is written, `file:line:col`, for errors when binding.

@@ -50,14 +50,17 @@ impl Client<'_> {
             master: None,
             password: self.password.clone(),
             mechanism: (self.mechanism != Mechanism::Command).then_some(self.mechanism),
+            noauth: false,
         };
         let introduce = self.introduction.as_ref().map(|introduction| Introduction {
             origin: introduction.origin.clone(),
             client_id: Vec::new(),
             forward: introduction.forward.clone(),
+            patience: None,
         });
         // TLS is in place already where there is some, and nothing has to be said in one flight.
-        Plan { secure: Secure::Never, introduce, sign_in, one_at_a_time: true, identity_refused: IdentityRefused::Continue }
+        let (server, identity_refused) = (String::from("client.example"), IdentityRefused::Continue);
+        Plan { secure: Secure::Never, introduce, sign_in, one_at_a_time: true, identity_refused, server }
     }
 
     /// Begins.

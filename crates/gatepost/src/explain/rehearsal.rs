@@ -13,7 +13,7 @@ use crate::login::auth::{self, Caller};
 use crate::login::house::{Door, House, Live};
 use crate::login::limits::Ceiling;
 use crate::login::session::{self, too_many_knocks};
-use crate::protocol::{self, PROTOCOLS};
+use crate::protocol::{self, PROTOCOLS, Protocol};
 use crate::server::{self, speaks_first};
 use crate::witness::{MASK, Step, Trail, Witness};
 use bytes::BytesMut;
@@ -238,7 +238,7 @@ impl<'a> Rehearsal<'a> {
         loop {
             match conversation.go_on(front) {
                 Said::Event(LoginEvent::Said(said)) => {
-                    arrival.hear(said);
+                    arrival.hear(*said);
                     if let Err(mut outcome) = self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), &[]) {
                         let mut words = BytesMut::new();
                         front.goodbye(Goodbye::TooManyConnections, &mut words);
@@ -328,7 +328,7 @@ impl<'a> Rehearsal<'a> {
         };
         let route = &ready.route;
         let introduction = || ready.introduction(&caller);
-        let credentials = || ready.credentials(&login.password);
+        let credentials = || ready.credentials(login.password.as_ref());
         let said = connect::Words { dialect: door.protocol.dialect, introduction: &introduction, sign_in: &credentials };
         let call = match connect::foresee(&ready.means, route, &ready.addresses, &said) {
             Ok(call) => call,
@@ -418,7 +418,7 @@ impl<'a> Rehearsal<'a> {
             _ => Err(Unanswerable(format!("forward {text:?} is no NAME=VALUE"))),
         };
         let forward = self.ask.forward.iter().map(pair).collect::<Result<_, _>>()?;
-        Ok(Introduction { origin, client_id: Vec::new(), forward })
+        Ok(Introduction { origin, client_id: Vec::new(), forward, patience: None })
     }
 }
 
@@ -426,16 +426,17 @@ impl<'a> Rehearsal<'a> {
 fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
     let usual = || PROTOCOLS.first().filter(|_| ask.listener.is_none()).map(|first| first.name);
     let name = ask.protocol.as_deref().or_else(usual);
-    let known = |name: &str| PROTOCOLS.iter().any(|row| row.name == name || row.implicit.0 == name);
+    let known = |name: &str| PROTOCOLS.iter().any(|row| row.names().any(|known| known == name));
     if let Some(name) = name.filter(|name| !known(name)) {
-        let names: Vec<&str> = PROTOCOLS.iter().flat_map(|row| [row.name, row.implicit.0]).collect();
+        let names: Vec<&str> = PROTOCOLS.iter().flat_map(Protocol::names).collect();
         return Err(Unanswerable(format!("there is no protocol {name:?}; it is one of {}", names.join(", "))));
     }
     let implicit = |door: &Door| door.tls == ListenTls::Implicit;
+    let under_tls = |door: &Door| door.protocol.implicit.map(|(name, _)| name);
     let fits = |door: &&Arc<Door>| match (name, ask.listener) {
         (_, Some(listener)) if door.bound != listener && door.address != listener => false,
-        (Some(name), None) => door.protocol.name == name && !implicit(door) || door.protocol.implicit.0 == name && implicit(door),
-        (Some(name), Some(_)) => door.protocol.name == name || door.protocol.implicit.0 == name,
+        (Some(name), None) => door.protocol.name == name && !implicit(door) || under_tls(door) == Some(name) && implicit(door),
+        (Some(name), Some(_)) => door.protocol.name == name || under_tls(door) == Some(name),
         (None, _) => true,
     };
     // A protocol that is only spoken under TLS from the first byte is meant by its own name as well.

@@ -32,18 +32,19 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
         secure: ready.route.secure,
         introduce: ready.introduction(caller),
         // The one value that is not shown stands for itself: of what was said in earnest nothing gets here.
-        sign_in: wire::dance::SignIn {
-            password: Secret::new(MASK.as_bytes().to_vec()),
-            ..ready.credentials(&Secret::new(Vec::new()))
-        },
+        sign_in: wire::dance::SignIn { password: Secret::new(MASK.as_bytes().to_vec()), ..ready.credentials(None) },
         // So that each command is a line of its own, and what holds a secret is known.
         one_at_a_time: true,
         identity_refused: ready.means.identity_refused,
+        server: ready.means.server.to_owned(),
     };
     let terms = |secured: bool| Terms {
         starttls: !secured,
         password_allowed: secured,
         trusted: true,
+        may_vouch: ready.route.noauth,
+        xclient_as_exim: false,
+        server: ready.route.host.clone(),
         capability: String::new(),
         greeting: String::new(),
         server_id: Vec::new(),
@@ -120,6 +121,7 @@ pub(super) fn step(words: &Words, ready: &Ready<'_>, header: Option<String>) -> 
                 Mechanism::Command => "command",
                 Mechanism::Plain => "PLAIN",
                 Mechanism::Login => "LOGIN",
+                Mechanism::Xclient => "XCLIENT",
             };
             json!({"user": user, "acts_as": acts_as, "mechanism": mechanism, "password": whose})
         }

@@ -10,7 +10,7 @@ use super::guard::Net;
 use super::house::{Door, House, Live, Phase};
 use super::limits::Limit;
 use super::session::{Talk, too_many_knocks};
-use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls};
+use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, XclientAs};
 use crate::journal::Level;
 use crate::protocol::Settings;
 use bytes::BytesMut;
@@ -67,6 +67,10 @@ pub struct Arrival {
     pub origin: Origin,
     /// Its peer may speak for others.
     pub trust: Option<TrustedPeer>,
+    /// Its peer may also say who has signed in (`trust.login`).
+    pub may_vouch: Option<TrustedPeer>,
+    /// The user for whom that peer vouches.
+    pub vouched: Option<Box<str>>,
     /// There is TLS that ends here.
     pub secured: bool,
     /// There is TLS that ends at the balancer in front.
@@ -84,6 +88,8 @@ impl Arrival {
             born: origin.clone(),
             origin,
             trust: None,
+            may_vouch: None,
+            vouched: None,
             secured: false,
             shielded: false,
             behind_balancer: false,
@@ -116,7 +122,9 @@ impl Arrival {
 
     /// Whose connection it is is known now: may its peer speak for others?
     pub fn meet(&mut self, live: &Live) {
-        self.trust = live.trusted.admit(self.origin.source.0.ip());
+        let peer = self.origin.source.0.ip();
+        self.trust = live.trusted.admit(peer);
+        self.may_vouch = self.trust.as_ref().and(live.vouchers.admit(peer));
     }
 
     /// TLS is in place, and ends here.
@@ -135,15 +143,32 @@ impl Arrival {
     }
 
     /// The peer said who is calling. False: nobody may say that here.
-    pub fn hear(&mut self, said: OriginUpdate) -> bool {
+    pub fn hear(&mut self, mut said: OriginUpdate) -> bool {
         let protected = self.protected();
-        let Some(proof) = &self.trust else { return false };
+        if self.trust.is_none() {
+            return false;
+        }
         if protected && std::mem::take(&mut self.said_in_clear) {
-            self.origin = self.born.clone();
+            self.forget();
         }
         self.said_in_clear = !protected;
-        self.origin.amend(said, proof);
+        if said.client_ip.is_some() {
+            // It was another client that had signed in.
+            self.vouched = None;
+        }
+        if let (Some(user), Some(_)) = (said.user.take(), &self.may_vouch) {
+            self.vouched = user.known().map(Into::into);
+        }
+        if let Some(proof) = &self.trust {
+            self.origin.amend(said, proof);
+        }
         true
+    }
+
+    /// What the peer said of the caller does not count.
+    pub fn forget(&mut self) {
+        self.origin = self.born.clone();
+        self.vouched = None;
     }
 
     /// How many connections that have not signed in the client's network may have, once it is known by other means than the
@@ -185,6 +210,9 @@ impl Arrival {
             starttls: !secure && door.tls == ListenTls::StartTls && live.acceptor(door.protocol).is_some(),
             password_allowed: secure || cleartext,
             trusted,
+            may_vouch: self.may_vouch.is_some(),
+            xclient_as_exim: door.xclient == XclientAs::Exim,
+            server: live.meant.server.name.clone(),
             capability: settings.capability.clone().unwrap_or_else(learnt),
             greeting: settings.greeting.clone(),
             server_id: settings.server_id.clone(),

@@ -23,9 +23,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep};
 use unicode_normalization::UnicodeNormalization;
 use wire::dance::{Introduction, SignIn};
-use wire::login::Login;
+use wire::login::{Login, Mechanism};
 use wire::origin::{HopsLeft, Origin};
-use wire::secret::Password;
+use wire::secret::{Password, Secret};
 
 /// What is known of the client beside its login.
 pub struct Caller<'a> {
@@ -67,17 +67,21 @@ impl Ready<'_> {
             origin: Origin { hops: self.hops, ..caller.origin.clone() },
             client_id: caller.client_id.to_vec(),
             forward: self.route.forward.clone(),
+            patience: Some(self.deadline.saturating_duration_since(Instant::now())),
         })
     }
 
-    /// How to sign in there with this password of the client, unless the row has one.
-    pub fn credentials(&self, said: &Password) -> SignIn {
-        let Route { user, master, pass, mechanism, .. } = &self.route;
+    /// How to sign in there with this password of the client, unless the row has one; or with none (`proxy_noauth`).
+    pub fn credentials(&self, said: Option<&Password>) -> SignIn {
+        let Route { user, master, pass, mechanism, noauth, .. } = &self.route;
+        let password = pass.as_ref().or(said).filter(|_| !noauth).cloned();
         SignIn {
             user: user.clone(),
             master: master.clone(),
-            password: pass.as_ref().unwrap_or(said).clone(),
+            // There is none only where none is said: a route for a client without a password has `pass` or `proxy_noauth`.
+            password: password.unwrap_or_else(|| Secret::new(Vec::new())),
             mechanism: *mechanism,
+            noauth: *noauth,
         }
     }
 }
@@ -128,7 +132,8 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
     let question = Question {
         user: &user,
         // Who watches a login without a password has put something into its place.
-        password: (!witness.supposes_password()).then_some(&login.password),
+        password: login.password.as_ref().filter(|_| !witness.supposes_password()),
+        vouched: login.mechanism == Mechanism::Xclient,
         protocol: caller.protocol.name,
         mechanism: login.mechanism.name(),
         protected: caller.protected,
@@ -139,8 +144,9 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
     let asked = Asked {
         backend: &live.meant.backend,
         protocol: caller.protocol.name,
-        ports: (caller.protocol.port, caller.protocol.implicit.1),
+        ports: caller.protocol.ports(),
         mechanism: login.mechanism,
+        noauth: caller.protocol.noauth,
     };
     let mut phase = house.phase.clone();
     let mut held_since = None;
@@ -290,10 +296,12 @@ async fn reach<'a>(
         sources: &live.sources,
         proxy_protocol: backend.proxy_protocol,
         identity_refused: backend.identity_refused,
+        server: &live.meant.server.name,
         tell: house,
         witness: caller.witness,
     };
-    let deadline = Instant::now() + route.timeout;
+    // A proxy in front that says how long it waits is not kept waiting longer (`TIMEOUT` of `XCLIENT`).
+    let deadline = Instant::now() + caller.origin.patience.map_or(route.timeout, |patience| patience.min(route.timeout));
     let (route, addresses) = connect::find(&means, route, deadline).await?;
     Ok(Ready { means, user: answer.user, route, addresses, deadline, hops })
 }
@@ -301,7 +309,7 @@ async fn reach<'a>(
 /// Signs in at the backend of the route.
 async fn admit(house: &House, live: &Live, caller: &Caller<'_>, login: &Login, ready: Ready<'_>) -> Result<Admitted, Failure> {
     let introduction = || ready.introduction(caller);
-    let credentials = || ready.credentials(&login.password);
+    let credentials = || ready.credentials(login.password.as_ref());
     if let Some(ear) = caller.witness.ear() {
         ear.keeps(&credentials());
     }

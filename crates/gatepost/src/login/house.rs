@@ -8,7 +8,7 @@ use super::roll::Roll;
 use crate::admin::Token;
 use crate::backend::health::Health;
 use crate::backend::source::Sources;
-use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant};
+use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant, XclientAs};
 use crate::journal::{Journal, Level};
 use crate::metrics::Metrics;
 use crate::metrics::history::History;
@@ -41,6 +41,8 @@ pub struct Door {
     pub cleartext_auth: CleartextAuth,
     /// Whether connections begin with a PROXY header.
     pub proxy_protocol: ListenProxy,
+    /// What XCLIENT must be like, in SMTP.
+    pub xclient: XclientAs,
     /// The address as configured.
     pub address: SocketAddr,
     /// The address after binding: the port is known.
@@ -64,6 +66,8 @@ pub struct Live {
     pub chain: Chain,
     /// `[trust] networks`.
     pub trusted: TrustedNets,
+    /// `[trust] login`.
+    pub vouchers: TrustedNets,
     /// `[trust] proxy_protocol`.
     pub proxies: TrustedNets,
     /// `[backend] source_ips`.

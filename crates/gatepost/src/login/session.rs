@@ -159,7 +159,7 @@ impl Talk<'_> {
             let step = front.step(&mut input, &mut out);
             if let (Some(tap), Ok(Step::Event(LoginEvent::Login(login)))) = (&self.record.tap, &step) {
                 // Before anything is shown: what the client said of itself may hold it.
-                tap.keeps(&[&login.user], login.password.expose());
+                tap.keeps(&[&login.user], login.password.as_ref().map_or(&[], |password| password.expose()));
             }
             self.record.overhear(&mut *front, &out);
             let step = match step {
@@ -219,7 +219,7 @@ impl Talk<'_> {
                     }
                 }
                 Step::Event(LoginEvent::Said(said)) => {
-                    if self.who.hear(said) {
+                    if self.who.hear(*said) {
                         self.told();
                         self.record.note(&self.house.journal, Level::Debug, "identity", &"a trusted peer said who is calling");
                         if !self.knock_for_client() {
@@ -236,7 +236,7 @@ impl Talk<'_> {
                         return None;
                     }
                     if !self.live.meant.trust.identity_before_tls {
-                        self.who.origin = self.who.born.clone();
+                        self.who.forget();
                         self.told();
                         front.forget_identity();
                     }
@@ -278,6 +278,11 @@ impl Talk<'_> {
                         self.house.metrics.refused(self.door.protocol.name, PRIVACY_REQUIRED, None);
                         self.record.in_clear(&self.house.journal, exposed);
                     }
+                }
+                Step::Event(LoginEvent::HangUp) => {
+                    self.record.left(&self.house.journal, Level::Info, "hung-up", &"the answer to its login ends the connection");
+                    self.last_words(&[]).await;
+                    return None;
                 }
                 Step::Event(LoginEvent::Bye) => {
                     self.record.left(&self.house.journal, Level::Debug, "logout", &"the client took its leave before login");

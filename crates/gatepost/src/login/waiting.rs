@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
-use wire::login::{Front, Goodbye, Login};
+use wire::login::{Front, Goodbye, Login, Mechanism};
 
 /// What a client may send ahead while its login is being looked at.
 const AHEAD: usize = 16 * 1024;
@@ -33,11 +33,19 @@ impl Talk<'_> {
         front: &mut dyn Front,
         input: &mut BytesMut,
     ) -> Option<Result<Admitted, Failure>> {
+        if login.mechanism == Mechanism::Xclient && self.who.vouched.as_deref() != Some(&*login.user) {
+            // The front says so of peers that may; that it is so is decided here.
+            return Some(Err(Failure::credentials("nobody who may vouches for this user")));
+        }
         let client_id = front.client_id().to_vec();
+        let mut origin = self.who.origin.clone();
+        if let Some(helo) = front.helo() {
+            origin.called_itself(helo);
+        }
         let tap = self.record.tap.clone();
         let caller = Caller {
             protocol: self.door.protocol,
-            origin: &self.who.origin,
+            origin: &origin,
             protected: self.who.protected(),
             exempt: self.who.exempt(self.live),
             client_id: &client_id,

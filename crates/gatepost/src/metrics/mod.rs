@@ -33,6 +33,7 @@ pub const LEFT: &[&str] = &[
     "closed",
     "http-on-imap",
     "http-on-pop3",
+    "hung-up",
     "kicked",
     "limit",
     "line-too-long",

@@ -41,6 +41,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("destuser", "the name that the backend is given"),
     ("proxy_nopipelining", "each answer is awaited before the next command"),
     ("proxy_not_trusted", "the backend is not told who is calling"),
+    ("proxy_noauth", "in Submission: the backend is told who the user is (XCLIENT LOGIN), and no password"),
     ("nologin", "nobody gets in; with host and without proxy the client is sent there"),
     ("reason", "the words for the person who is refused"),
     ("nodelay", "a refusal is answered at once and counts as no guess"),

@@ -69,6 +69,8 @@ pub struct Route {
     pub pass: Option<Password>,
     /// `proxy_mech`: the SASL mechanism to sign in with; none takes the protocol's own way.
     pub mechanism: Option<Mechanism>,
+    /// `proxy_noauth`: the backend is told who the user is, and no password. Never in protocols that have no word for it.
+    pub noauth: bool,
     /// `source_ip`: whence to connect.
     pub source: Option<IpAddr>,
     /// `proxy_timeout`: the one deadline.
@@ -112,6 +114,8 @@ pub struct Asked<'a> {
     pub ports: (u16, u16),
     /// How the client said who it is.
     pub mechanism: Mechanism,
+    /// The protocol has a word for `proxy_noauth`.
+    pub noauth: bool,
 }
 
 /// How long a backend must have been failing, where a row does not say, as Dovecot's default.
@@ -119,7 +123,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// Fields that decide nothing on the login way and are taken without a word: for others to read, for another protocol, or
 /// true of Gatepost whatever they say (`proxy_no_multiplex`).
-pub const NOT_OURS: &[&str] = &["original_user", "auth_user", "login_user", "proxy_no_multiplex", "proxy_noauth", "protocol"];
+pub const NOT_OURS: &[&str] = &["original_user", "auth_user", "login_user", "proxy_no_multiplex", "protocol"];
 
 /// Every field that is read here by name.
 pub const READ: &[&str] = &[
@@ -140,6 +144,7 @@ pub const READ: &[&str] = &[
     "destuser",
     "proxy_nopipelining",
     "proxy_not_trusted",
+    "proxy_noauth",
     "nologin",
     "reason",
     "nodelay",
@@ -238,6 +243,7 @@ fn route(
         master: row.name("master")?,
         pass: row.pass()?,
         mechanism: row.mechanism(asked.mechanism)?,
+        noauth: asked.noauth && row.flag("proxy_noauth"),
         source: row.address("source_ip")?,
         timeout: row.interval("proxy_timeout", Duration::from_millis(1))?.unwrap_or(asked.backend.proxy_timeout),
         give_up_after: row.interval("proxy_host_immediate_failure_after", Duration::ZERO)?.unwrap_or(GIVE_UP_AFTER),
@@ -251,6 +257,15 @@ fn route(
     };
     if row.answer.checked == Checked::Nobody {
         row.refuse_unchecked(&route)?;
+    }
+    if asked.mechanism == Mechanism::Xclient && route.pass.is_none() && !route.noauth {
+        return Err(row.bad(
+            "proxy_noauth",
+            "or pass is missing: a user for whom a trusted peer vouches (XCLIENT LOGIN) brings no password",
+        ));
+    }
+    if route.noauth && route.master.is_some() {
+        return Err(row.bad("proxy_noauth", "says no password and names no master user; leave master out, or proxy_noauth"));
     }
     if route.master.is_some() && route.mechanism == Some(Mechanism::Login) {
         return Err(row.bad("proxy_mech", "LOGIN cannot say a master user; with master take PLAIN, or leave it out"));

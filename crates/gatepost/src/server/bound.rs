@@ -94,6 +94,7 @@ pub fn door(listen: &Listen, protocol: &'static Protocol, bound: SocketAddr, pla
         tls: listen.tls,
         cleartext_auth: listen.cleartext_auth,
         proxy_protocol: listen.proxy_protocol,
+        xclient: listen.xclient,
         address: listen.address,
         bound,
         places,

@@ -83,6 +83,7 @@ impl Live {
         match (chain, any_cert, sources) {
             (Some(chain), Ok(any_cert), Ok(sources)) if problems.is_empty() => Ok(Live {
                 trusted: TrustedNets::new(meant.trust.networks.clone()),
+                vouchers: TrustedNets::new(meant.trust.login.clone()),
                 proxies: TrustedNets::new(meant.trust.proxy_protocol.clone()),
                 sources,
                 chain,
@@ -123,8 +124,8 @@ fn constant_rows(meant: &Meant, warn: &crate::users::Warn) {
             }
         }
         for protocol in PROTOCOLS.iter().filter(|p| meant.listen.iter().any(|l| l.protocol == p.name)) {
-            let ports = (protocol.port, protocol.implicit.1);
-            let asked = Asked { backend: &meant.backend, protocol: protocol.name, ports, mechanism: Mechanism::Command };
+            let (ports, noauth) = (protocol.ports(), protocol.noauth);
+            let asked = Asked { backend: &meant.backend, protocol: protocol.name, ports, mechanism: Mechanism::Command, noauth };
             if let Err(failure) = route::decide(&answer, &asked, &mut |_| {}) {
                 remarks.push(format!("{at}: {}; whoever gets this row cannot sign in", failure.detail));
             }

@@ -142,7 +142,7 @@ impl Chain {
     async fn verdict(&self, question: &Question<'_>, standing: Standing<'_>) -> Result<Answer, Failure> {
         if standing.state {
             question.witness.saw(|| seen::answer(&standing));
-            return Ok(standing.answer());
+            return Ok(standing.answer(question.vouched));
         }
         if let Some(trouble) = standing.trouble {
             return Err(trouble);
@@ -269,12 +269,13 @@ impl<'c> Standing<'c> {
         }
     }
 
-    fn answer(self) -> Answer {
+    fn answer(self, vouched: bool) -> Answer {
+        let checked = if vouched { Checked::Peer } else { self.checked };
         Answer {
             user: self.user,
             fields: self.fields,
-            nopassword: self.nopassword && self.checked == Checked::Nobody,
-            checked: self.checked,
+            nopassword: self.nopassword && checked == Checked::Nobody,
+            checked,
             database: self.database,
         }
     }

@@ -108,6 +108,8 @@ pub struct Question<'a> {
     pub user: &'a str,
     /// The password, where one was said.
     pub password: Option<&'a Password>,
+    /// A peer in `[trust] login` says that the user has signed in: a password is not compared.
+    pub vouched: bool,
     /// `%s`: `imap`, `pop3`, ...
     pub protocol: &'static str,
     /// `%m`.
@@ -226,6 +228,8 @@ pub enum Checked {
     Nobody,
     /// A database of the chain, by name.
     By(String),
+    /// The trusted peer that vouches for the user (`LOGIN` of `XCLIENT`).
+    Peer,
 }
 
 /// What the chain found.

@@ -118,6 +118,7 @@ pub(super) fn origin() -> Origin {
 
 pub(super) fn question<'a>(user: &'a str, password: Option<&'a Password>, origin: &'a Origin) -> Question<'a> {
     Question {
+        vouched: false,
         user,
         password,
         protocol: "imap",

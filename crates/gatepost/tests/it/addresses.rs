@@ -47,6 +47,7 @@ fn alice(port: u16, secure: Secure, ca: &Path) -> Result<SignedIn, Failure> {
 /// The same, with what is known of these addresses already.
 pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Option<&Path>) -> Result<SignedIn, Failure> {
     let route = Route {
+        noauth: false,
         protocol: "imap",
         host: NAME.to_owned(),
         address: None,
@@ -80,11 +81,18 @@ pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Optio
         health,
         sources: &Sources::default(),
         proxy_protocol: BackendProxy::Off,
+        server: "mail.example.com",
         identity_refused: IdentityRefused::Fail,
         tell: &Nobody,
         witness: Witness::NOBODY,
     };
-    let credentials = || SignIn { user: "alice".to_owned(), master: None, password: Secret::new(b"x".to_vec()), mechanism: None };
+    let credentials = || SignIn {
+        user: "alice".to_owned(),
+        master: None,
+        password: Secret::new(b"x".to_vec()),
+        mechanism: None,
+        noauth: false,
+    };
     let dialect = protocol::find("imap").unwrap().dialect;
     let words = Words { dialect, introduction: &|| None, sign_in: &credentials };
     let deadline = Instant::now() + route.timeout;

@@ -54,7 +54,7 @@ fn a_backend_that_must_not_know_is_not_told() {
     let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), ..Default::default() });
     assert!(gate.client().login("alice", "x").is_ok());
     assert_eq!(next(&seen).commands, ["LOGIN"]);
-    assert!(gate.gatepost.wait_for(" info login ").contains("identity=not-told"));
+    assert!(gate.gatepost.wait_for(" info login ").contains("identity=not-offered"));
 }
 
 #[test]

@@ -112,8 +112,13 @@ mod tests {
     use super::*;
 
     fn masked(password: &str, text: &str, short_too: bool) -> String {
-        let sign_in =
-            SignIn { user: "eve".into(), master: None, password: Secret::new(password.as_bytes().to_vec()), mechanism: None };
+        let sign_in = SignIn {
+            user: "eve".into(),
+            master: None,
+            password: Secret::new(password.as_bytes().to_vec()),
+            mechanism: None,
+            noauth: false,
+        };
         Echo::new(&sign_in).masked(text.to_owned(), short_too)
     }
 
@@ -137,8 +142,13 @@ mod tests {
         ] {
             assert_eq!(masked(password, text, true), expected, "{password}");
         }
-        let latin =
-            SignIn { user: "eve".into(), master: None, password: Secret::new(b"l\xe4tin-1-secret".to_vec()), mechanism: None };
+        let latin = SignIn {
+            user: "eve".into(),
+            master: None,
+            password: Secret::new(b"l\xe4tin-1-secret".to_vec()),
+            mechanism: None,
+            noauth: false,
+        };
         let echoed = one_line(&String::from_utf8_lossy(b"no l\xe4tin-1-secret here"), 512);
         assert_eq!(Echo::new(&latin).masked(echoed, true), "no *** here");
         assert_eq!(masked("in", "Logged in", false), "Logged in");

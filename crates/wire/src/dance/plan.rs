@@ -5,6 +5,7 @@
 use crate::login::Mechanism;
 use crate::origin::{ForwardField, Origin};
 use crate::secret::Password;
+use std::time::Duration;
 
 /// When TLS begins on the connection to the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +29,9 @@ pub struct SignIn {
     pub password: Password,
     /// The SASL mechanism asked for (`proxy_mech`); `None` takes the protocol's own.
     pub mechanism: Option<Mechanism>,
+    /// No password is said: the backend is told who it is, and believes it (`proxy_noauth`; `LOGIN` of `XCLIENT` in SMTP).
+    /// Protocols without such a word do not look at this.
+    pub noauth: bool,
 }
 
 /// Who is calling, as it is to be told.
@@ -39,6 +43,8 @@ pub struct Introduction {
     pub client_id: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Pairs that the user database adds behind the received ones.
     pub forward: Vec<ForwardField>,
+    /// How long whoever waits for this login will wait, where the carrier can say it (`TIMEOUT` of `XCLIENT` in SMTP).
+    pub patience: Option<Duration>,
 }
 
 /// What is to be done on a fresh connection.
@@ -54,6 +60,8 @@ pub struct Plan {
     pub one_at_a_time: bool,
     /// What to do where the backend offered to hear who is calling and then refused it.
     pub identity_refused: IdentityRefused,
+    /// What we call ourselves (SMTP `EHLO`).
+    pub server: String,
 }
 
 /// What becomes of a login whose backend refuses to hear who is calling (`identity_refused`).

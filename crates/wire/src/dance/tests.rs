@@ -7,8 +7,21 @@ use proptest::prelude::*;
 const PASSWORD: &str = "s3cr3t-\u{e4}";
 
 fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
-    let sign_in = SignIn { user: "joe".into(), master: None, password: Secret::new(PASSWORD.as_bytes().to_vec()), mechanism };
-    Plan { secure, introduce: None, sign_in, one_at_a_time: false, identity_refused: IdentityRefused::Fail }
+    let sign_in = SignIn {
+        user: "joe".into(),
+        master: None,
+        password: Secret::new(PASSWORD.as_bytes().to_vec()),
+        mechanism,
+        noauth: false,
+    };
+    Plan {
+        secure,
+        introduce: None,
+        sign_in,
+        one_at_a_time: false,
+        identity_refused: IdentityRefused::Fail,
+        server: "proxy.example".into(),
+    }
 }
 
 fn dance(secure: Secure, mechanism: Option<Mechanism>) -> Dance {

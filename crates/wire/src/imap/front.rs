@@ -29,7 +29,7 @@ use super::command::{Command, Tag};
 use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::{base64_decode, one_line};
-use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
 use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::imap_id::{self, Pair};
@@ -161,6 +161,10 @@ impl login::Front for Front {
 
     fn client_id(&self) -> &[Pair] {
         &self.client_id
+    }
+
+    fn helo(&self) -> Option<Helo> {
+        None
     }
 
     fn overhear(&mut self, on: bool) {
@@ -362,7 +366,7 @@ impl Front {
                 Ok(said) if said.is_empty() => {}
                 Ok(said) => {
                     self.identity_said = true;
-                    flow = Flow::Tell(LoginEvent::Said(said));
+                    flow = Flow::Tell(LoginEvent::Said(Box::new(said)));
                 }
                 // Only a trusted peer hears this, and its operator needs to know which key it was.
                 Err(fault) => {

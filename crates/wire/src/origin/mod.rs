@@ -15,11 +15,13 @@ mod spelling;
 pub mod trust;
 pub mod xclient;
 
+use crate::login::Helo;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use haproxy::{Protection, Proxied};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 use trust::TrustedPeer;
 
 /// The address the client calls from.
@@ -130,6 +132,49 @@ pub struct ForwardField {
     pub value: String,
 }
 
+/// A word about the client that a peer may also say it does not know: three things besides having said nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// This.
+    Known(Box<str>),
+    /// There is none (`[UNAVAILABLE]`).
+    Unavailable,
+    /// It could not be found out for now (`[TEMPUNAVAIL]`).
+    TemporarilyUnavailable,
+}
+
+impl Told {
+    /// The word, where it is known.
+    pub fn known(&self) -> Option<&str> {
+        match self {
+            Told::Known(word) => Some(word),
+            Told::Unavailable | Told::TemporarilyUnavailable => None,
+        }
+    }
+}
+
+/// What the client spoke, as `PROTO` of `XCLIENT` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailProtocol {
+    /// It said `HELO`.
+    Smtp,
+    /// It said `EHLO`.
+    Esmtp,
+    /// It said `LHLO`.
+    Lmtp,
+}
+
+impl MailProtocol {
+    /// As it is spelled.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MailProtocol::Smtp => "SMTP",
+            MailProtocol::Esmtp => "ESMTP",
+            MailProtocol::Lmtp => "LMTP",
+        }
+    }
+}
+
 /// What we believe about the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -163,6 +208,16 @@ pub struct Origin {
     pub named: bool,
     /// Pairs received from a trusted peer, in order.
     pub forward: Vec<ForwardField>,
+    /// The name of the client's address, as a trusted peer told it. Gatepost looks up none.
+    pub host_name: Option<Told>,
+    /// The same before anybody confirmed it.
+    pub reverse_name: Option<Told>,
+    /// What the client called itself: as a trusted peer told it, else as it said it to us.
+    pub helo: Option<Told>,
+    /// What it spoke, told or seen alike.
+    pub spoke: Option<MailProtocol>,
+    /// How long a trusted peer will wait for us.
+    pub patience: Option<Duration>,
 }
 
 impl Origin {
@@ -185,6 +240,11 @@ impl Origin {
             forwarded: false,
             named: false,
             forward: Vec::new(),
+            host_name: None,
+            reverse_name: None,
+            helo: None,
+            spoke: None,
+            patience: None,
         }
     }
 
@@ -264,6 +324,26 @@ impl Origin {
         if !said.forward.is_empty() {
             self.forward = said.forward;
         }
+        if said.client_ip.is_some() {
+            // They are another client's.
+            (self.host_name, self.reverse_name, self.helo, self.spoke) = (None, None, None, None);
+        }
+        fn replace<T>(known: &mut Option<T>, said: Option<T>) {
+            if said.is_some() {
+                *known = said;
+            }
+        }
+        replace(&mut self.host_name, said.host_name);
+        replace(&mut self.reverse_name, said.reverse_name);
+        replace(&mut self.helo, said.helo);
+        replace(&mut self.spoke, said.spoke);
+        replace(&mut self.patience, said.patience);
+    }
+
+    /// What the client called itself to us; what a trusted peer told of it counts more.
+    pub fn called_itself(&mut self, helo: Helo) {
+        self.helo.get_or_insert_with(|| Told::Known(helo.name.into()));
+        self.spoke.get_or_insert(if helo.extended { MailProtocol::Esmtp } else { MailProtocol::Smtp });
     }
 }
 
@@ -288,6 +368,19 @@ pub struct OriginUpdate {
     pub transport: Option<Transport>,
     /// Forwarded pairs.
     pub forward: Vec<ForwardField>,
+    /// The name of the client's address.
+    pub host_name: Option<Told>,
+    /// The same before anybody confirmed it.
+    pub reverse_name: Option<Told>,
+    /// What the client called itself.
+    pub helo: Option<Told>,
+    /// What it spoke.
+    pub spoke: Option<MailProtocol>,
+    /// How long the peer will wait for us.
+    pub patience: Option<Duration>,
+    /// The user that the peer vouches for. [`Origin::amend`] does not look at it: it is no identity of a connection but an
+    /// authentication, and takes a proof of its own.
+    pub user: Option<Told>,
 }
 
 impl OriginUpdate {

@@ -71,7 +71,7 @@ impl Pop3 {
             Some(Mechanism::Plain) => Box::new(Plain::new(sign_in)),
             _ if sign_in.master.is_some() => Box::new(Plain::new(sign_in)),
             Some(Mechanism::Login) => Box::new(Login::new(sign_in)),
-            Some(Mechanism::Command) | None => {
+            Some(Mechanism::Command | Mechanism::Xclient) | None => {
                 self.say_command(&Command::User(Secret::new(sign_in.user.as_bytes().to_vec())), out)?;
                 self.signing = Signing::User(sign_in.password.clone());
                 return Ok(Said { alone: true, secret: false });

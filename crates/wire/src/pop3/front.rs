@@ -32,7 +32,7 @@ use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::base64_decode;
 use crate::line::{Found, LineScan};
-use crate::login::{self, Goodbye, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
 use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::xclient;
@@ -162,6 +162,10 @@ impl login::Front for Front {
     /// Clients have no command for it.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)] {
         &[]
+    }
+
+    fn helo(&self) -> Option<Helo> {
+        None
     }
 
     fn overhear(&mut self, on: bool) {
@@ -338,7 +342,7 @@ impl Front {
         } else if let Ok(said) = xclient::read_plain(attributes) {
             line(out, "+OK Updated");
             if !said.is_empty() {
-                flow = Flow::Tell(LoginEvent::Said(said));
+                flow = Flow::Tell(LoginEvent::Said(Box::new(said)));
             }
         } else {
             self.bad("Invalid parameters", out)?;

@@ -109,6 +109,7 @@ mod tests {
             master: master.map(str::to_owned),
             password: Secret::new(b"sec ret\xff".to_vec()),
             mechanism: None,
+            noauth: false,
         }
     }
 

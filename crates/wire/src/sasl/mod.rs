@@ -133,7 +133,7 @@ impl Credentials {
         if password.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
             return Err(unspeakable("password with CR, LF or NUL"));
         }
-        Ok(Login { user, authzid, password: self.password, mechanism: self.mechanism })
+        Ok(Login { user, authzid, password: Some(self.password), mechanism: self.mechanism })
     }
 }
 

@@ -236,6 +236,7 @@ fn plan(note: &Note) -> Plan {
             origin,
             client_id: client_id.into_iter().collect(),
             forward: forward.into_iter().collect(),
+            patience: None,
         }),
         sign_in: SignIn {
             user: text("user").expect("a user"),
@@ -247,8 +248,10 @@ fn plan(note: &Note) -> Plan {
                 "command" => Mechanism::Command,
                 other => panic!("mechanism={other}"),
             }),
+            noauth: note.has("noauth"),
         },
         one_at_a_time: note.has("one_at_a_time"),
         identity_refused: if note.has("identity_continue") { IdentityRefused::Continue } else { IdentityRefused::Fail },
+        server: "proxy.example".into(),
     }
 }

@@ -15,6 +15,7 @@ use std::fmt::Display;
 use testkit::transcript::{Note, Side};
 use wire::login::{Front, Goodbye, LoginEvent, Mechanism, Referral, Refusal, Terms, Welcome};
 use wire::machine::Step;
+use wire::origin::Told;
 
 #[test]
 fn imap_transcripts_play_in_every_chunking() {
@@ -202,11 +203,14 @@ fn seen(event: &LoginEvent) -> String {
         LoginEvent::InClear { exposed: false } => "in-clear",
         LoginEvent::Secure => "secure",
         LoginEvent::Bye => "bye",
+        LoginEvent::HangUp => "hang-up",
         LoginEvent::Login(login) => {
             add("user", Some(&login.user));
             add("authzid", login.authzid.as_ref().map(|name| name as _));
             add("mechanism", Some(&format!("{:?}", login.mechanism).to_lowercase()));
-            said.push(("password".to_owned(), Some(login.password.expose().clone())));
+            if let Some(password) = &login.password {
+                said.push(("password".to_owned(), Some(password.expose().clone())));
+            }
             "login"
         }
         LoginEvent::Unspeakable { user, mechanism, why } => {
@@ -221,6 +225,16 @@ fn seen(event: &LoginEvent) -> String {
             add("reached_ip", update.reached_ip.as_ref().map(|value| value as _));
             add("reached_port", update.reached_port.as_ref().map(|value| value as _));
             add("reached_name", update.reached_name.as_ref().map(|value| value as _));
+            for (name, told) in [
+                ("host_name", &update.host_name),
+                ("reverse_name", &update.reverse_name),
+                ("helo", &update.helo),
+                ("vouched", &update.user),
+            ] {
+                add(name, told.as_ref().map(told_word).as_ref().map(|word| word as _));
+            }
+            add("spoke", update.spoke.map(|spoke| spoke.as_str()).as_ref().map(|value| value as _));
+            add("patience", update.patience.map(|time| time.as_secs()).as_ref().map(|value| value as _));
             add("session", update.session.as_ref().map(|value| value as _));
             add("hops", update.hops.map(|hops| hops.get()).as_ref().map(|value| value as _));
             add("transport", update.transport.map(|transport| transport.as_str()).as_ref().map(|value| value as _));
@@ -238,6 +252,9 @@ fn terms_of(note: &Note) -> Terms {
         starttls: false,
         password_allowed: false,
         trusted: false,
+        may_vouch: false,
+        xclient_as_exim: false,
+        server: "mail.example.com".into(),
         capability: String::new(),
         greeting: "Ready.".to_owned(),
         server_id: Vec::new(),
@@ -290,5 +307,14 @@ fn goodbye_of(said: &Note) -> Goodbye {
         Some("too-many-failures") => Goodbye::TooManyFailures,
         Some("shutting-down") => Goodbye::ShuttingDown,
         _ => panic!("unknown goodbye {}", note(said)),
+    }
+}
+
+/// As scenes spell it: what is not known in brackets.
+fn told_word(told: &Told) -> String {
+    match told {
+        Told::Known(word) => word.to_string(),
+        Told::Unavailable => "[unavailable]".to_owned(),
+        Told::TemporarilyUnavailable => "[tempunavail]".to_owned(),
     }
 }

@@ -98,6 +98,9 @@ fn terms(protected: bool) -> Terms {
         starttls: !protected,
         password_allowed: protected,
         trusted: true,
+        may_vouch: false,
+        xclient_as_exim: false,
+        server: "mail.example.com".into(),
         capability: "IDLE".into(),
         greeting: "Backend ready.".into(),
         server_id: vec![("name".into(), "Gatepost".into())],
@@ -111,6 +114,7 @@ fn sign_in(way: Way, user: &str, password: &[u8]) -> SignIn {
         master: way.master.then(|| "master \"of\" all".into()),
         password: Secret::new(password.to_vec()),
         mechanism: way.mechanism,
+        noauth: false,
     }
 }
 
@@ -126,8 +130,14 @@ fn origin() -> Origin {
 
 impl Meeting {
     fn new(way: Way, secure: Secure, chunk: usize, sign_in: SignIn, introduce: Option<Introduction>) -> Meeting {
-        let plan =
-            Plan { secure, introduce, sign_in, one_at_a_time: chunk.is_multiple_of(2), identity_refused: IdentityRefused::Fail };
+        let plan = Plan {
+            secure,
+            introduce,
+            sign_in,
+            one_at_a_time: chunk.is_multiple_of(2),
+            identity_refused: IdentityRefused::Fail,
+            server: "proxy.example".into(),
+        };
         Meeting {
             dance: Dance::new((way.spoken.dialect)(), plan),
             front: (way.spoken.front)(terms(secure != Secure::StartTls), None),
@@ -154,9 +164,9 @@ impl Meeting {
             self.front_says(&out);
             match event {
                 Step::Event(LoginEvent::Login(login)) => {
-                    return (login.user, login.authzid, login.password.expose().clone());
+                    return (login.user, login.authzid, login.password.expect("a password").expose().clone());
                 }
-                Step::Event(LoginEvent::Said(update)) => self.said.push(update),
+                Step::Event(LoginEvent::Said(update)) => self.said.push(*update),
                 Step::Event(LoginEvent::Secure) => {
                     assert!(self.front_input.is_empty() && self.to_front.is_empty(), "said ahead of TLS");
                     self.front.secured(terms(true));
@@ -235,7 +245,8 @@ fn welcome() -> Welcome {
 
 /// One login with these values, from the greeting to what lies behind the welcome.
 fn signs_in(way: Way, secure: Secure, chunk: usize, user: &str, password: &[u8], introduce: bool) {
-    let introduction = introduce.then(|| Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new() });
+    let introduction =
+        introduce.then(|| Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new(), patience: None });
     let mut meeting = Meeting::new(way, secure, chunk, sign_in(way, user, password), introduction);
     let asked = meeting.until_asked();
     let name = way.name;
@@ -397,7 +408,7 @@ fn a_chain_loses_nothing() {
                         break login;
                     }
                 };
-                let back = sign_in(way, &login.user, login.password.expose());
+                let back = sign_in(way, &login.user, login.password.as_ref().expect("a password").expose());
                 let mut meeting = Meeting::new(way, Secure::StartTls, chunk, back, None);
                 let asked = meeting.until_asked();
                 assert_eq!(asked.2, b"se\"cret");
@@ -424,7 +435,7 @@ fn a_chain_loses_nothing() {
 #[test]
 fn who_is_not_trusted_tells_nobody_who_is_calling() {
     for chunk in 1..=64 {
-        let introduction = Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new() };
+        let introduction = Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new(), patience: None };
         let mut meeting = Meeting::new(POP3_WAY, Secure::Never, chunk, sign_in(POP3_WAY, "joe", b"pw"), Some(introduction));
         meeting.front = (POP3.front)(Terms { trusted: false, ..terms(true) }, None);
         meeting.until_asked();

@@ -23,6 +23,7 @@ fn told() -> OriginUpdate {
         hops: Some(HopsLeft::said(4)),
         transport: Some(Transport::Tls),
         forward: vec![ForwardField { name: "department".to_owned(), value: DEPARTMENT.to_owned() }],
+        ..OriginUpdate::default()
     }
 }
 

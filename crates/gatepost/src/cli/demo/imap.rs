@@ -65,7 +65,7 @@ impl Speech for Imap {
 
     fn by(&self, mechanism: Mechanism) -> &'static str {
         match mechanism {
-            Mechanism::Command => "LOGIN",
+            Mechanism::Command | Mechanism::Xclient => "LOGIN",
             Mechanism::Plain => "AUTHENTICATE PLAIN",
             Mechanism::Login => "AUTHENTICATE LOGIN",
         }

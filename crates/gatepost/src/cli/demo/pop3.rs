@@ -62,7 +62,7 @@ impl Speech for Pop3 {
 
     fn by(&self, mechanism: Mechanism) -> &'static str {
         match mechanism {
-            Mechanism::Command => "USER and PASS",
+            Mechanism::Command | Mechanism::Xclient => "USER and PASS",
             Mechanism::Plain => "AUTH PLAIN",
             Mechanism::Login => "AUTH LOGIN",
         }

@@ -151,7 +151,8 @@ impl MailServer {
     /// The user whose mailbox it is to be, and the master user if one signed in.
     fn let_in(&self, login: &Login) -> Option<(String, Option<String>)> {
         let is_right = |(name, password): (&str, &str)| {
-            let right = password.as_bytes().ct_eq(login.password.expose());
+            let said = login.password.as_ref().map_or(&[][..], |said| said.expose());
+            let right = password.as_bytes().ct_eq(said);
             login.user == name && bool::from(right)
         };
         match &login.authzid {
@@ -167,6 +168,9 @@ impl MailServer {
             starttls: !protected && self.tls.is_some(),
             password_allowed: protected || self.tls.is_none(),
             trusted: true,
+            may_vouch: false,
+            xclient_as_exim: false,
+            server: self.name.to_owned(),
             capability: speech.capability().to_owned(),
             greeting: format!("Gatepost demo server {} ready.", self.name),
             server_id: vec![("name".to_owned(), format!("Gatepost demo server {}", self.name))],
@@ -218,8 +222,9 @@ impl Visit<'_> {
                 }
                 Step::Event(LoginEvent::Said(who)) => {
                     self.introduced = true;
-                    self.tell(What::Told { who: Box::new(who), by: self.speech.carrier(), protected });
+                    self.tell(What::Told { who, by: self.speech.carrier(), protected });
                 }
+                Step::Event(LoginEvent::HangUp) => return self.send(&mut out, deadline).await.map(|()| false),
                 Step::Event(LoginEvent::Secure) => {
                     self.send(&mut out, deadline).await?;
                     let (Some(conn), Some(tls)) = (self.conn.take(), &self.server.tls) else { return Ok(false) };

@@ -26,7 +26,7 @@ fn only_the_right_password_opens_the_mailbox() {
     let try_it = |own: Option<&'static str>, user: &str, authzid: Option<&str>, password: &str| {
         let password = Secret::new(password.as_bytes().to_vec());
         let authzid = authzid.map(str::to_owned);
-        server(own, drop).let_in(&Login { user: user.to_owned(), authzid, password, mechanism: Mechanism::Plain })
+        server(own, drop).let_in(&Login { user: user.to_owned(), authzid, password: Some(password), mechanism: Mechanism::Plain })
     };
     assert_eq!(try_it(Some("pw"), "alice", None, "pw"), Some(("alice".to_owned(), None)));
     assert_eq!(try_it(None, "gatepost", Some("alice"), "m"), Some(("alice".to_owned(), Some("gatepost".to_owned()))));

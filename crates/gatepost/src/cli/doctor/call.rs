@@ -109,13 +109,21 @@ impl Call<'_> {
             origin: Origin::at_accept(SocketAddr::new(from, own.port()), self.listener, SessionId::from_random(chance::octets())),
             client_id: Vec::new(),
             forward: Vec::new(),
+            patience: None,
         });
         Plan {
             secure: self.secure,
             introduce,
-            sign_in: SignIn { user: self.user.to_owned(), master: None, password: self.password.clone(), mechanism: None },
+            sign_in: SignIn {
+                user: self.user.to_owned(),
+                master: None,
+                password: self.password.clone(),
+                mechanism: None,
+                noauth: false,
+            },
             one_at_a_time: false,
             identity_refused: IdentityRefused::Continue,
+            server: "doctor.gatepost.invalid".to_owned(),
         }
     }
 

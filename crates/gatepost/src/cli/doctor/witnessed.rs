@@ -27,7 +27,7 @@ pub struct Witnessed {
     pub source: SocketAddr,
     /// The name that the backend was given.
     pub destuser: String,
-    /// `told`, `header`, `not-told`.
+    /// `told`, `header`, `not-offered`, `not-told`.
     pub identity: String,
     /// The same in words.
     pub identity_words: String,

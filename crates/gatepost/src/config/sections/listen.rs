@@ -12,7 +12,7 @@ use super::limits::MOST_CONNECTIONS;
 use super::trust::Balancers;
 use crate::config::catalog::ProtocolName;
 use crate::config::kinds;
-use crate::config::meant::{CleartextAuth, Listen, ListenProxy, ListenTls};
+use crate::config::meant::{CleartextAuth, Listen, ListenProxy, ListenTls, XclientAs};
 use crate::config::places::Spot;
 use crate::config::problems::shown;
 use crate::config::reading::{Item, Reading, Section, Told};
@@ -38,7 +38,12 @@ pub(in super::super) const CLEARTEXT_AUTH: &[(&str, CleartextAuth)] = &[
 pub(in super::super) const PROXY: &[(&str, ListenProxy)] =
     &[("off", ListenProxy::Off), ("required", ListenProxy::Required), ("mixed", ListenProxy::Mixed)];
 
-const LATER: &[&str] = &["xclient", "bare_newline"];
+/// `xclient`.
+pub(in super::super) const XCLIENT: &[(&str, XclientAs)] = &[("usual", XclientAs::Usual), ("exim", XclientAs::Exim)];
+/// Whose protocols speak the XCLIENT that the key is about.
+const SMTP: &[&str] = &["submission"];
+
+const LATER: &[&str] = &["bare_newline"];
 /// The most `[[listen]]`.
 const MOST: usize = 1000;
 /// The most items of one `protocols` or `address`.
@@ -96,6 +101,12 @@ fn read_block(
     check_offloaded(r, tls.as_ref(), proxy.as_ref(), cleartext_auth.as_ref());
     let cleartext_auth = cleartext_auth.map_or(CleartextAuth::Loopback, |told| told.value);
     let proxy_protocol = proxy.and_then(|told| told.value).unwrap_or(ListenProxy::Off);
+    let xclient = block.read(r, "xclient", kinds::word(XCLIENT));
+    if let Some(told) = xclient.as_ref().filter(|_| !protocols.known.iter().any(|row| SMTP.contains(&row.value.base))) {
+        let text = "`listen.xclient` has no effect here: only SMTP has more than one XCLIENT";
+        r.error_fix(told.at, "conflict", text, "take it out");
+    }
+    let xclient = xclient.map_or(XclientAs::Usual, |told| told.value);
     let connections = block.read(r, "connections", kinds::number(1..=MOST_CONNECTIONS)).map(|told| told.value);
     let written = block.has("address");
     let addresses = match block.read(r, "address", addresses) {
@@ -139,6 +150,7 @@ fn read_block(
                 tls: listen_tls.unwrap_or(protocol.tls),
                 cleartext_auth,
                 proxy_protocol,
+                xclient: if SMTP.contains(&protocol.base) { xclient } else { XclientAs::Usual },
                 connections,
                 at: r.told_place(at),
             };

@@ -29,7 +29,7 @@ pub(super) use server::default_server;
 /// The words of each key that takes one of several, for reading and for writing.
 pub(super) mod words {
     pub(in super::super) use super::backend::{PROXY as BACKEND_PROXY, REFUSED, TLS as BACKEND_TLS};
-    pub(in super::super) use super::listen::{CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS};
+    pub(in super::super) use super::listen::{CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS, XCLIENT};
     pub(in super::super) use super::log::{FACILITY, FORMAT, LEVEL, TARGET};
     pub(in super::super) use super::trust::BEFORE_TLS;
     pub(in super::super) use super::users::{SKIP, THEN};

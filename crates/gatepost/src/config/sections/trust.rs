@@ -13,8 +13,6 @@ use std::net::IpAddr;
 /// `identity_before_tls`: whether what a trusted peer said before STARTTLS is kept.
 pub(in super::super) const BEFORE_TLS: &[(&str, bool)] = &[("keep", true), ("drop", false)];
 
-const LATER: &[&str] = &["login"];
-
 /// What the listeners must know of `proxy_protocol`.
 pub(super) struct Balancers {
     /// It names somebody, right or wrong.
@@ -27,11 +25,16 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> (Trust, Balanc
     let claims = |fix| Everybody { code: "trust", why: "any client could claim to be any other", fix };
     let proxies = claims("list only the proxies and webmail servers that tell true client addresses");
     let (networks, _) = networks_of(r, section, "networks", &proxies);
+    let vouches = claims("list only the proxies that check passwords themselves");
+    let (login, vouchers) = networks_of(r, section, "login", &vouches);
+    if let (Some(net), Some(at)) = (login.iter().find(|net| !networks.iter().any(|known| known.contains(*net))), vouchers.at) {
+        let text = format!("`trust.login` names {net}, which is not in `trust.networks`: nothing that it says would be heard");
+        r.error_fix(at, "trust", text, format!("add \"{net}\" to `networks`"));
+    }
     let identity_before_tls = section.read_or(r, "identity_before_tls", kinds::word(BEFORE_TLS), true);
     let headers = claims("list only the balancers that begin their connections with a PROXY header");
     let (proxy_protocol, balancers) = networks_of(r, section, "proxy_protocol", &headers);
-    section.later(r, LATER);
-    (Trust { networks, identity_before_tls, proxy_protocol }, balancers)
+    (Trust { networks, identity_before_tls, login, proxy_protocol }, balancers)
 }
 
 /// What is said of a list that everybody is in.

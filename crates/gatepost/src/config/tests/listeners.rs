@@ -49,7 +49,7 @@ fn listeners() {
     );
     listening(
         "[[listen]]\nprotocol = \"imap\"\ntls = \"none\"\nxclient = \"exim\"\naddress = \"127.0.0.1\"",
-        &["6:1: error[later]: `listen.xclient`"],
+        &["6:11: error[conflict]: `listen.xclient` has no effect here: only SMTP has more than one XCLIENT|take it out"],
     );
 }
 

@@ -156,7 +156,8 @@ fn every_key_has_its_meaning() {
     let told: Vec<_> = listen
         .iter()
         .map(|one| {
-            let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, connections, at: _ } = one;
+            let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, xclient, connections, at: _ } = one;
+            assert_eq!(*xclient, meant::XclientAs::Usual);
             let most = connections.map_or(String::new(), |most| format!(" {most}"));
             format!("{protocol} {address} {tls:?} {cleartext_auth:?} {proxy_protocol:?} {optional}{most}")
         })

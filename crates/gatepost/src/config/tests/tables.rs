@@ -135,10 +135,10 @@ fn trust() {
         &["12:10: error[limit]: `limits.exempt` covers every address of a family: the limits per address|or raise the limits"],
     );
     behind(
-        "[trust]\nlogin = []\nidentity_before_tls = \"no\"",
+        "[trust]\nnetworks = [\"10.1.0.0/16\"]\nlogin = [\"10.1.2.3\", \"10.2.0.0/24\"]\nidentity_before_tls = \"no\"",
         &[
-            "12:1: error[later]: `trust.login` is not in this version",
-            "13:23: error[value]: `trust.identity_before_tls` cannot be `no`|`keep`, `drop`",
+            "13:9: error[trust]: `trust.login` names 10.2.0.0/24, which is not in `trust.networks`|add \"10.2.0.0/24\" to `networks`",
+            "14:23: error[value]: `trust.identity_before_tls` cannot be `no`|`keep`, `drop`",
         ],
     );
 }

@@ -89,10 +89,11 @@ pub(super) fn answer(standing: &Standing<'_>) -> Step {
     let by = match &standing.checked {
         Checked::By(name) => format!("password checked by {name}"),
         Checked::Nobody => "password checked by nobody here: the backend will".to_owned(),
+        Checked::Peer => "no password: the trusted peer vouches for the user".to_owned(),
     };
     let checked = match &standing.checked {
         Checked::By(name) => Value::from(&**name),
-        Checked::Nobody => Value::Null,
+        Checked::Nobody | Checked::Peer => Value::Null,
     };
     Step::new("answer", format!("user {:?} by database {}; {by}", standing.user, standing.database))
         .with("user", &*standing.user)

@@ -14,6 +14,7 @@ async fn course(blocks: &[UsersBlock], user: &str, password: &str) -> String {
         Ok(answer) => {
             let checked = match &answer.checked {
                 Checked::Nobody if answer.nopassword => "nopassword".to_owned(),
+                Checked::Peer => "vouched".to_owned(),
                 Checked::Nobody => "nobody".to_owned(),
                 Checked::By(name) => format!("checked by {name}"),
             };

@@ -12,6 +12,9 @@ fn terms() -> Terms {
         starttls: true,
         password_allowed: true,
         trusted: true,
+        may_vouch: false,
+        xclient_as_exim: false,
+        server: "mail.example.com".into(),
         capability: "IDLE".into(),
         greeting: "Ready.".into(),
         server_id: vec![("name".into(), "Gatepost".into())],
@@ -43,7 +46,7 @@ fn converse(octets: &[u8], cuts: &[usize], caps: Caps) -> Seen {
                 Ok(Step::Event(event)) => {
                     events.push(format!("{event:?}"));
                     if let LoginEvent::Login(login) = &event {
-                        passwords.push(login.password.expose().clone());
+                        passwords.push(login.password.as_ref().expect("a password").expose().clone());
                     }
                     match event {
                         LoginEvent::Login(_) | LoginEvent::Unspeakable { .. } => {
@@ -51,7 +54,7 @@ fn converse(octets: &[u8], cuts: &[usize], caps: Caps) -> Seen {
                         }
                         LoginEvent::Secure => front.secured(Terms { starttls: false, ..terms() }),
                         LoginEvent::Said(_) | LoginEvent::InClear { .. } => {}
-                        LoginEvent::Bye => break 'fed,
+                        LoginEvent::Bye | LoginEvent::HangUp => break 'fed,
                     }
                 }
                 Err(fault) => {

@@ -21,7 +21,7 @@ fn forward(name: &str, value: &str) -> ForwardField {
 }
 
 fn introduction(origin: Origin) -> Introduction {
-    Introduction { origin, client_id: Vec::new(), forward: Vec::new() }
+    Introduction { origin, client_id: Vec::new(), forward: Vec::new(), patience: None }
 }
 
 fn shown(written: &Written) -> String {
@@ -161,6 +161,7 @@ fn everything_is_read() {
         hops: Some(HopsLeft::said(255)),
         transport: Some(Transport::Tls),
         forward: vec![forward("tag", "y=Ü"), forward("tag", "")],
+        ..OriginUpdate::default()
     };
     assert_eq!(said, expected);
     assert_eq!(read(&[pair("x-client-transport", "none")]).unwrap().transport, Some(Transport::Insecure));
@@ -260,6 +261,7 @@ proptest! {
             hops: Some(origin.hops),
             transport: origin.transport,
             forward: origin.forward.iter().filter(carried).cloned().collect(),
+            ..OriginUpdate::default()
         };
         let written = pairs(&introduction(origin));
         prop_assert_eq!(read(&written.pairs).unwrap(), expected);

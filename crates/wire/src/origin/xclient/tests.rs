@@ -15,7 +15,7 @@ fn forward(name: &str, value: &str) -> ForwardField {
 }
 
 fn introduction(origin: Origin, forward: Vec<ForwardField>) -> Introduction {
-    Introduction { origin, client_id: Vec::new(), forward }
+    Introduction { origin, client_id: Vec::new(), forward, patience: None }
 }
 
 fn written(intro: &Introduction) -> (String, Vec<String>) {
@@ -104,6 +104,7 @@ fn everything_is_read() {
         hops: Some(HopsLeft::said(255)),
         transport: Some(Transport::Tls),
         forward: vec![forward("foo", "b_ar"), forward("two", "x=y")],
+        ..OriginUpdate::default()
     };
     assert_eq!(said, expected);
     for nothing in [&b""[..], b"  ", b"ADDR=[UNAVAILABLE]", b"addr=[Unavailable] TTL=[unavailable]", b"NAME=x", b"FORWARD="] {
@@ -210,6 +211,7 @@ proptest! {
             hops: Some(origin.hops),
             transport: origin.transport,
             forward: carried,
+            ..OriginUpdate::default()
         };
         prop_assert_eq!(said, expected);
         for field in origin.forward.iter().filter(|field| left_out.contains(&format!("forward_{}", field.name))) {

@@ -10,7 +10,7 @@ const PASSWORD: &str = "s3cr3t-\u{e4}";
 
 fn sign_in(user: &str, master: Option<&str>, password: &[u8], mechanism: Option<Mechanism>) -> SignIn {
     let master = master.map(str::to_owned);
-    SignIn { user: user.into(), master, password: Secret::new(password.to_vec()), mechanism }
+    SignIn { user: user.into(), master, password: Secret::new(password.to_vec()), mechanism, noauth: false }
 }
 
 fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
@@ -18,10 +18,11 @@ fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
     let origin = Origin::at_accept("192.0.2.7:1".parse().unwrap(), "192.0.2.1:110".parse().unwrap(), session);
     Plan {
         secure,
-        introduce: Some(Introduction { origin, client_id: Vec::new(), forward: Vec::new() }),
+        introduce: Some(Introduction { origin, client_id: Vec::new(), forward: Vec::new(), patience: None }),
         sign_in: sign_in("joe", None, PASSWORD.as_bytes(), mechanism),
         one_at_a_time: false,
         identity_refused: IdentityRefused::Continue,
+        server: "proxy.example".into(),
     }
 }
 

@@ -11,6 +11,9 @@ fn terms() -> Terms {
         starttls: true,
         password_allowed: true,
         trusted: true,
+        may_vouch: false,
+        xclient_as_exim: false,
+        server: "mail.example.com".into(),
         capability: "TOP UIDL".into(),
         greeting: "Ready.".into(),
         server_id: Vec::new(),
@@ -42,7 +45,7 @@ fn converse(octets: &[u8], cuts: &[usize], caps: Caps) -> Seen {
                 Ok(Step::Event(event)) => {
                     events.push(format!("{event:?}"));
                     if let LoginEvent::Login(login) = &event {
-                        passwords.push(login.password.expose().clone());
+                        passwords.push(login.password.as_ref().expect("a password").expose().clone());
                     }
                     match event {
                         LoginEvent::Login(_) | LoginEvent::Unspeakable { .. } => {
@@ -50,7 +53,7 @@ fn converse(octets: &[u8], cuts: &[usize], caps: Caps) -> Seen {
                         }
                         LoginEvent::Secure => front.secured(Terms { starttls: false, ..terms() }),
                         LoginEvent::Said(_) | LoginEvent::InClear { .. } => {}
-                        LoginEvent::Bye => break 'fed,
+                        LoginEvent::Bye | LoginEvent::HangUp => break 'fed,
                     }
                 }
                 Err(fault) => {
