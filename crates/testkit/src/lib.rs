@@ -22,14 +22,17 @@
 
 pub mod certs;
 pub mod chromium;
+pub mod delivered;
 pub mod dir;
 pub mod dovecot;
 pub mod gatepost;
 pub mod haproxy;
 pub mod log;
 pub mod netns;
+mod owner;
 pub mod peer;
 pub mod ports;
+pub mod postfix;
 pub mod process;
 pub mod protocol;
 pub mod real;
