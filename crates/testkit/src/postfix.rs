@@ -1,9 +1,9 @@
 //! A real Postfix with private everything, as the server that takes mail from signed-in users: it checks the password,
 //! believes XCLIENT of those it was told to believe, and delivers all mail of everybody into one maildir.
 //!
-//! It is Postfix's master alone with a configuration of its own: nothing of `/etc/postfix` is read, nothing is chrooted, and
-//! mail never leaves the machine. Passwords are checked by a [`dovecot::Backend`] through its auth socket, the usual way,
-//! so there are master users, too, and Dovecot's log tells what Postfix asked it. Both need root.
+//! It is Postfix's master alone with a configuration of its own: nothing of `/etc/postfix` is read, nothing is chrooted,
+//! and mail never leaves the machine. Passwords are checked by a [`dovecot::Backend`] through its auth socket, the usual
+//! way, so there are master users, too, and Dovecot's log tells what Postfix asked it. Both need root.
 //!
 //! Facts about Postfix 3.7 that this fixture lives with:
 //!
@@ -13,39 +13,29 @@
 //! * Client names are not looked up (`client=unknown[127.0.0.1]`): no test waits for a name server. What XCLIENT says
 //!   of names counts nevertheless.
 //! * Most of what it refuses it refuses at RCPT: `554 5.7.1 ...: Recipient address rejected: Access denied` to those who
-//!   are not signed in.
+//!   are not signed in. AUTH where it is kept for TLS is `503 5.5.1 Error: authentication not enabled`.
 //! * XCLIENT is offered in the reply to EHLO, and each success resets the session up to the greeting. `sasl_method` of a
 //!   login by XCLIENT's LOGIN is `XCLIENT`.
 //! * A `Received` field spells `[IPv6:2001:db8::1]`, the log `[2001:db8::1]`.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use crate::certs::{Authority, Certificate};
-use crate::delivered::Delivered;
 use crate::dovecot::{self, Backend};
+use crate::mail_server::{MailServer, Ports, Setup, hosts};
 use crate::owner::{self, NOBODY};
-use crate::ports::{Port, free_port};
-use crate::process::Process;
-use crate::wait::{PATIENCE, poll};
 use crate::{Dir, Log, real};
 
-/// A running Postfix; stopped and removed when dropped.
+/// A running Postfix, a [`MailServer`]. A line of its log: `postfix/smtpd[PID]: QUEUEID: client=unknown[192.0.2.10],
+/// sasl_method=PLAIN, sasl_username=alice`.
 #[derive(Debug)]
 pub struct Postfix {
-    process: Option<Process>,
-    program: PathBuf,
-    ports: Ports,
-    options: Options,
-    certificate: Certificate,
-    log: Log,
-    delivered: Delivered,
+    server: MailServer,
     dovecot: Backend,
-    // Declared last: files go after the processes that use them.
-    dir: Dir,
 }
 
 /// What a [`Postfix`] is made of.
@@ -59,7 +49,7 @@ pub struct Options {
     pub auth_in_tls_only: bool,
     /// The certificate; without one it makes its own for `localhost`, `127.0.0.1` and `::1`.
     pub certificate: Option<Certificate>,
-    /// More lines for `main.cf`. A name that is set above is set anew.
+    /// More lines for `main.cf`. A name that is set already is set anew.
     pub extra: String,
 }
 
@@ -76,10 +66,11 @@ impl Default for Options {
     }
 }
 
-#[derive(Debug)]
-struct Ports {
-    clear: Port,
-    tls: Port,
+/// Whether Postfix and the Dovecot it needs are here; reports the test as skipped where they are not.
+#[track_caller]
+pub fn require() -> Option<PathBuf> {
+    real::require("dovecot")?;
+    real::require("postfix")
 }
 
 impl Postfix {
@@ -98,146 +89,74 @@ impl Postfix {
         let mut accounts = options.dovecot.clone();
         accounts.extra.push_str(AUTH_SERVICE);
         let dovecot = Backend::start(accounts);
-        let (log, delivered) = (Log::at(dir.join("mail.log")), Delivered::at(dir.join("mail/inbox")));
-        let (ports, process) = (Ports::claim(), None);
-        let mut postfix = Postfix { process, program, ports, options, certificate, log, delivered, dovecot, dir };
-        postfix.furnish();
-        for _ in 0..5 {
-            match postfix.launch() {
-                Ok(()) => return postfix,
-                Err(PortTaken) => postfix.ports = Ports::claim(),
-            }
-        }
-        panic!("no ports for postfix in five attempts; {}", postfix.log.tail());
-    }
-
-    /// Where it listens in clear and for STARTTLS.
-    pub fn addr(&self) -> SocketAddr {
-        SocketAddr::new(IPV4, self.ports.clear.number())
-    }
-
-    /// Where it listens with TLS from the first byte.
-    pub fn tls_addr(&self) -> SocketAddr {
-        SocketAddr::new(IPV4, self.ports.tls.number())
-    }
-
-    /// The same port as [`Postfix::addr`], on `::1`; nobody is there on a machine without IPv6.
-    pub fn addr6(&self) -> SocketAddr {
-        SocketAddr::new(IPV6, self.ports.clear.number())
-    }
-
-    /// The same port as [`Postfix::tls_addr`], on `::1`.
-    pub fn tls_addr6(&self) -> SocketAddr {
-        SocketAddr::new(IPV6, self.ports.tls.number())
-    }
-
-    /// The log of all its processes: `postfix/smtpd[PID]: QUEUEID: client=unknown[192.0.2.10], sasl_method=PLAIN,
-    /// sasl_username=alice`.
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
-
-    /// All mail that it took.
-    pub fn delivered(&self) -> &Delivered {
-        &self.delivered
+        furnish(&dir);
+        let main_cf = main_cf(&dir, &options, &certificate, &dovecot.dir().join("run").join(AUTH_SOCKET));
+        let command = move |dir: &Dir, ports: &Ports| {
+            let config = configure(dir, &main_cf, ports);
+            let mut command = Command::new(&program);
+            // -d: it does not leave the process group in which it was started.
+            command.arg("-c").arg(config).arg("-d").current_dir(dir.path());
+            command.env("POSTLOG_HOSTNAME", "postfix").env("POSTLOG_SERVICE", dir.join("queue/public/postlog"));
+            command
+        };
+        let setup = Setup { certificate, log: Log::at(dir.join("mail.log")), command: Box::new(command) };
+        Postfix { server: MailServer::start(dir, setup), dovecot }
     }
 
     /// The Dovecot that checks the passwords. Its log has what Postfix asked: `service=smtp`, `rip=`.
     pub fn dovecot(&self) -> &Backend {
         &self.dovecot
     }
+}
 
-    /// The certificate it shows, and through it the authority to trust.
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
+impl Deref for Postfix {
+    type Target = MailServer;
+    fn deref(&self) -> &MailServer {
+        &self.server
     }
+}
 
-    /// Its directory.
-    pub fn dir(&self) -> &Dir {
-        &self.dir
+impl DerefMut for Postfix {
+    fn deref_mut(&mut self) -> &mut MailServer {
+        &mut self.server
     }
+}
 
-    /// Its master's process id, while it runs.
-    pub fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
+/// Makes the directories that come with an installation of Postfix.
+#[track_caller]
+fn furnish(dir: &Dir) {
+    let (postfix, postdrop) = (owner::user("postfix"), owner::group("postdrop"));
+    let give = |name: &str, group: u32, mode: u32| owner::give(&dir.create(name), postfix, group, mode);
+    dir.create("conf");
+    dir.create("queue/pid");
+    for name in ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace"] {
+        give(&format!("queue/{name}"), 0, 0o700);
     }
+    give("queue/maildrop", postdrop, 0o730);
+    give("queue/public", postdrop, 0o710);
+    give("data", 0, 0o700);
+    owner::give(&dir.create("mail"), NOBODY, NOBODY, 0o755);
+}
 
-    /// Stops it; sessions end without a word. Mail, log and ports stay, and Dovecot goes on.
-    pub fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.stop_group();
-        }
-    }
+/// Writes the configuration and returns its directory.
+#[track_caller]
+fn configure(dir: &Dir, main_cf: &str, ports: &Ports) -> PathBuf {
+    dir.write("conf/master.cf", master_cf(ports));
+    // Every process of Postfix waits until this file is more than a second old, in case somebody is still writing it.
+    let path = dir.write("conf/main.cf", main_cf);
+    let aged = File::options().write(true).open(&path).and_then(|f| f.set_modified(SystemTime::now() - AGE));
+    aged.unwrap_or_else(|e| panic!("cannot change the time of {}: {e}", path.display()));
+    dir.join("conf")
+}
 
-    /// Kills every process at once.
-    pub fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill();
-        }
-    }
-
-    /// Starts it again on the same ports, after a stop or a kill.
-    #[track_caller]
-    pub fn start_again(&mut self) {
-        self.stop();
-        let started = poll(PATIENCE, || self.launch().ok());
-        assert!(started.is_some(), "postfix cannot have its ports back; {}", self.log.tail());
-    }
-
-    /// What the installation of a Postfix creates, here.
-    #[track_caller]
-    fn furnish(&self) {
-        let (postfix, postdrop) = (owner::user("postfix"), owner::group("postdrop"));
-        let give = |name: &str, group: u32, mode: u32| owner::give(&self.dir.create(name), postfix, group, mode);
-        give("data", 0, 0o700);
-        self.dir.create("queue/pid");
-        for name in ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace"]
-        {
-            give(&format!("queue/{name}"), 0, 0o700);
-        }
-        give("queue/maildrop", postdrop, 0o730);
-        give("queue/public", postdrop, 0o710);
-        owner::give(&self.dir.create("mail"), NOBODY, NOBODY, 0o755);
-    }
-
-    #[track_caller]
-    fn launch(&mut self) -> Result<(), PortTaken> {
-        self.dir.create("conf");
-        self.dir.write("conf/master.cf", self.master_cf());
-        // Every process of Postfix waits until this file is more than a second old, in case somebody is still writing it.
-        let main_cf = self.dir.write("conf/main.cf", self.main_cf());
-        let aged = File::options().write(true).open(&main_cf).and_then(|f| f.set_modified(SystemTime::now() - AGE));
-        aged.unwrap_or_else(|e| panic!("cannot change the time of {}: {e}", main_cf.display()));
-        let log = self.log.from_here();
-        let mut command = Command::new(&self.program);
-        // -d: it does not leave the process group in which it was started.
-        command.arg("-c").arg(self.dir.join("conf")).arg("-d").current_dir(self.dir.path());
-        command.env("POSTLOG_HOSTNAME", "postfix").env("POSTLOG_SERVICE", self.dir.join("queue/public/postlog"));
-        let mut process = Process::start(command, self.dir.join("output"));
-        let (mut taken, mut ready) = (false, false);
-        let outcome = poll(PATIENCE, || {
-            let ended = process.exit_status().is_some();
-            taken = log.find(&["fatal: bind ", "Address already in use"]).is_some();
-            ready = log.find(&["daemon started"]).is_some();
-            (ended || ready).then_some(())
-        });
-        if taken {
-            process.kill();
-            return Err(PortTaken);
-        }
-        assert!(ready && outcome.is_some(), "postfix is not ready; {}; {}", self.log.tail(), process.output().tail());
-        self.process = Some(process);
-        Ok(())
-    }
-
-    fn main_cf(&self) -> String {
-        let dir = self.dir.path().display();
-        let Options { xclient_hosts, auth_in_tls_only, extra, .. } = &self.options;
-        let auth_in_tls_only = if *auth_in_tls_only { "yes" } else { "no" };
-        let (cert, key) = (self.certificate.cert_file.display(), self.certificate.key_file.display());
-        let auth = self.dovecot.dir().join("run").join(AUTH_SOCKET);
-        format!(
-            "compatibility_level = 3.6
+fn main_cf(dir: &Dir, options: &Options, certificate: &Certificate, auth: &Path) -> String {
+    let Options { xclient_hosts, auth_in_tls_only, extra, .. } = options;
+    let dir = dir.path().display();
+    let protocols = if hosts().len() == 1 { "ipv4" } else { "all" };
+    let auth_in_tls_only = if *auth_in_tls_only { "yes" } else { "no" };
+    let (cert, key, auth) = (certificate.cert_file.display(), certificate.key_file.display(), auth.display());
+    format!(
+        "compatibility_level = 3.6
 queue_directory = {dir}/queue
 data_directory = {dir}/data
 meta_directory = {dir}/conf
@@ -271,43 +190,19 @@ virtual_mailbox_limit = 0
 virtual_uid_maps = static:{NOBODY}
 virtual_gid_maps = static:{NOBODY}
 {extra}
-",
-            protocols = if has_ipv6() { "all" } else { "ipv4" },
-            auth = auth.display(),
-        )
-    }
-
-    fn master_cf(&self) -> String {
-        let mut text = String::new();
-        let hosts: &[&str] = if has_ipv6() { &["127.0.0.1", "[::1]"] } else { &["127.0.0.1"] };
-        for host in hosts {
-            let (clear, tls) = (self.ports.clear.number(), self.ports.tls.number());
-            text.push_str(&format!("{host}:{clear} inet n - n - - smtpd\n"));
-            text.push_str(&format!("{host}:{tls} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n"));
-        }
-        text + SERVICES
-    }
+"
+    )
 }
 
-impl Ports {
-    fn claim() -> Ports {
-        Ports { clear: free_port(), tls: free_port() }
+fn master_cf(ports: &Ports) -> String {
+    let mut text = String::new();
+    for host in hosts() {
+        let (clear, tls) = (ports.clear(), ports.tls());
+        text.push_str(&format!("[{host}]:{clear} inet n - n - - smtpd\n"));
+        text.push_str(&format!("[{host}]:{tls} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n"));
     }
+    text + SERVICES
 }
-
-/// Finds Postfix and the Dovecot it needs, or reports the test as skipped.
-#[track_caller]
-pub fn require() -> Option<()> {
-    real::require("postfix")?;
-    real::require("dovecot")?;
-    Some(())
-}
-
-#[derive(Debug)]
-struct PortTaken;
-
-const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// How old its configuration seems to be.
 const AGE: Duration = Duration::from_secs(60);
@@ -339,8 +234,3 @@ retry unix - - n - - error
 virtual unix - n n - - virtual
 postlog unix-dgram n - n - 1 postlogd
 ";
-
-/// Whether `::1` can be listened on.
-fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}

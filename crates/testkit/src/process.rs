@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
@@ -116,8 +116,14 @@ impl Process {
 
     /// Asks every process of the group to end (TERM) and kills those that have not within a few seconds.
     pub fn stop_group(&mut self) {
-        let _ = rustix::process::kill_process_group(self.group, Signal::TERM);
+        let mut asked: Option<Instant> = None;
         let _ = poll(GRACE, || {
+            // Again and again: a process that was asked between looking for signals and waiting for input (Exim's
+            // sessions) would not look before there is input.
+            if asked.is_none_or(|at| at.elapsed() > ASK_AGAIN) {
+                let _ = rustix::process::kill_process_group(self.group, Signal::TERM);
+                asked = Some(Instant::now());
+            }
             self.exit_status();
             members(self.group).is_empty().then_some(())
         });
@@ -169,6 +175,8 @@ pub fn members(group: Pid) -> Vec<u32> {
 }
 
 const GRACE: Duration = Duration::from_secs(5);
+
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Kills the group when this test process disappears without having said otherwise.
 fn guard(group: Pid) -> Child {
