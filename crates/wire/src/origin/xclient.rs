@@ -1,7 +1,7 @@
 //! The carrier XCLIENT: who is calling, said in one command with attributes that Dovecot and Postfix know.
 //!
-//! This is the *plain* flavour, which POP3 speaks: `KEY=value` apart by blanks, values as they are, IPv6 addresses bare.
-//! [`read_plain`] parses all attributes before any of them counts, so a peer that says one malformed value has said nothing.
+//! It has two flavours. That of SMTP, with the most attributes and an encoding, is in [`smtp`]. The *plain* one is here, which
+//! POP3 and ManageSieve speak: `KEY=value` apart by blanks, values as they are, IPv6 addresses bare. [`read_plain`] parses all attributes before any of them counts, so a peer that says one malformed value has said nothing.
 //! [`write_plain`] spells an [`Introduction`] for the next server, in the order of Dovecot 2.4; older ones pass over what
 //! they do not know.
 //!
@@ -14,6 +14,8 @@
 //!
 //! Left to others: whether the peer may be believed (`origin/trust.rs`), the spending of hops (`Origin`), and what a
 //! protocol answers.
+
+pub mod smtp;
 
 use super::spelling::{
     VALUE_MAX, is_forward_name, is_forward_value, is_host_name, leave_out, malformed, read_hops, read_ip, read_port,
@@ -48,21 +50,7 @@ pub fn write_plain(intro: &Introduction, out: &mut BytesMut) -> Vec<String> {
     }
     // Base64 makes four octets of three.
     let room = LINE_MAX.saturating_sub(line.len() + " FORWARD=\r\n".len()) / 4 * 3;
-    let mut pairs = Vec::new();
-    for field in intro.origin.forward.iter().chain(&intro.forward) {
-        let name = field.name.to_ascii_lowercase();
-        let fine = is_forward_name(&name) && is_forward_value(&field.value);
-        let pair = tab_escaped(&format!("{name}={}", field.value));
-        let tab = usize::from(!pairs.is_empty());
-        if fine && pairs.len() + tab + pair.len() <= room {
-            if tab > 0 {
-                pairs.push(b'\t');
-            }
-            pairs.extend_from_slice(pair.as_bytes());
-        } else {
-            leave_out(&mut left_out, &format!("forward_{name}"));
-        }
-    }
+    let pairs = joined(intro, |pairs| pairs.len() <= room, &mut left_out);
     out.extend_from_slice(line.as_bytes());
     if !pairs.is_empty() {
         out.extend_from_slice(b" FORWARD=");
@@ -147,6 +135,25 @@ fn read_address(text: &str) -> Option<IpAddr> {
         }
         _ => read_ip(text),
     }
+}
+
+/// The pairs of an introduction as `FORWARD` joins them, before base64: each that may be said, and with which the whole still
+/// `fits`; the others are named.
+fn joined(intro: &Introduction, fits: impl Fn(&[u8]) -> bool, left_out: &mut Vec<String>) -> Vec<u8> {
+    let mut pairs: Vec<u8> = Vec::new();
+    for field in intro.origin.forward.iter().chain(&intro.forward) {
+        let name = field.name.to_ascii_lowercase();
+        let before = pairs.len();
+        if before > 0 {
+            pairs.push(b'\t');
+        }
+        pairs.extend_from_slice(tab_escaped(&format!("{name}={}", field.value)).as_bytes());
+        if !(is_forward_name(&name) && is_forward_value(&field.value) && fits(&pairs)) {
+            pairs.truncate(before);
+            leave_out(left_out, &format!("forward_{name}"));
+        }
+    }
+    pairs
 }
 
 /// The pairs of `FORWARD`. One without `=` has an empty value: so Dovecot 2.3 spells those.
