@@ -31,6 +31,7 @@ pub mod haproxy;
 pub mod log;
 pub mod mail_server;
 pub mod netns;
+pub mod nginx;
 mod owner;
 pub mod peer;
 pub mod ports;
