@@ -17,7 +17,7 @@ pub struct Delivered {
 
 /// A message as it lies there: with the server's fields in front, and with the server's line ends (LF).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct Message {
     raw: Vec<u8>,
 }
 
@@ -29,23 +29,23 @@ impl Delivered {
 
     /// The messages so far, in the order of their arrival. Those that arrive at the same time have none.
     #[track_caller]
-    pub fn letters(&self) -> Vec<Letter> {
+    pub fn messages(&self) -> Vec<Message> {
         let mut found: Vec<_> = files(&self.maildir.join("new"));
         found.sort();
-        found.into_iter().map(|(_, path)| Letter::read(&path)).collect()
+        found.into_iter().map(|(_, path)| Message::read(&path)).collect()
     }
 
     /// Waits until there are `n` messages and returns them; more than that fail the test.
     #[track_caller]
-    pub fn wait_for(&self, n: usize) -> Vec<Letter> {
+    pub fn wait_for(&self, n: usize) -> Vec<Message> {
         let _ = poll(PATIENCE, || (files(&self.maildir.join("new")).len() >= n).then_some(()));
-        let letters = self.letters();
-        assert!(letters.len() == n, "{} messages were delivered, waited for {n}: {letters:#?}", letters.len());
-        letters
+        let messages = self.messages();
+        assert!(messages.len() == n, "{} messages were delivered, waited for {n}: {messages:#?}", messages.len());
+        messages
     }
 }
 
-impl Letter {
+impl Message {
     /// All of it.
     pub fn raw(&self) -> &[u8] {
         &self.raw
@@ -82,8 +82,8 @@ impl Letter {
     }
 
     #[track_caller]
-    fn read(path: &Path) -> Letter {
-        Letter { raw: fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display())) }
+    fn read(path: &Path) -> Message {
+        Message { raw: fs::read(path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display())) }
     }
 
     fn halves(&self) -> (&[u8], &[u8]) {
@@ -99,7 +99,7 @@ impl Letter {
     }
 }
 
-impl std::fmt::Debug for Letter {
+impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = &self.raw[..self.raw.len().min(SHOWN)];
         write!(f, "({} octets)\n{}", self.raw.len(), String::from_utf8_lossy(shown))
@@ -128,10 +128,10 @@ mod tests {
     fn folded_fields_are_one_line_and_the_body_begins_behind_the_first_empty_one() {
         let text = "Received: from a\n\tby b;\n  now\nTo: x\nreceived: two\n\nReceived: no field\n\nend\n";
         for raw in [text.to_owned(), text.replace('\n', "\r\n")] {
-            let letter = Letter { raw: raw.into_bytes() };
-            assert_eq!(letter.fields("Received"), ["from a by b; now", "two"]);
-            assert_eq!(letter.received(), "from a by b; now");
-            assert!(letter.body().starts_with(b"Received: no field"));
+            let message = Message { raw: raw.into_bytes() };
+            assert_eq!(message.fields("Received"), ["from a by b; now", "two"]);
+            assert_eq!(message.received(), "from a by b; now");
+            assert!(message.body().starts_with(b"Received: no field"));
         }
     }
 
@@ -139,7 +139,7 @@ mod tests {
     fn messages_come_in_the_order_of_their_arrival() {
         let dir = Dir::new();
         let delivered = Delivered::at(dir.join("box"));
-        assert!(delivered.letters().is_empty());
+        assert!(delivered.messages().is_empty());
         dir.create("box/new");
         for (second, name) in [(2, "a"), (1, "b"), (3, "c")] {
             let path = dir.write(format!("box/new/{name}"), name);

@@ -37,6 +37,7 @@ pub mod peer;
 pub mod ports;
 pub mod postfix;
 pub mod process;
+pub mod programs;
 pub mod protocol;
 pub mod real;
 pub mod transcript;

@@ -192,10 +192,10 @@ const PEERS: &[Peer] = &[
     },
     Peer { name: "msmtp", program: "msmtp", files: &[], package: "msmtp", version: "", root: "" },
     Peer { name: "sieve-connect", program: "sieve-connect", files: &[], package: "sieve-connect", version: "", root: "" },
-    // For sieve-connect's like in Python.
+    // With Debian's Python: its packages are not there for another one.
     Peer {
         name: "python3-sievelib",
-        program: "python3",
+        program: "/usr/bin/python3",
         files: &["/usr/lib/python3/dist-packages/sievelib/managesieve.py"],
         package: "python3-sievelib",
         version: "",
