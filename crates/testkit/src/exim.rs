@@ -12,8 +12,9 @@
 //!   advertised`; XCLIENT is `500 unrecognized command`.
 //! * Client names are not looked up, and EHLO's name stands in the log and in `Received` as what was claimed:
 //!   `H=(sender.test) [127.0.0.1]`, `from [127.0.0.1] (port=51812 helo=sender.test)`.
-//! * What comes before it was asked for (in clear before the greeting, behind EHLO where that ends a group) is `554 SMTP
-//!   synchronization error`, and the end.
+//! * It is patient with what comes early, because it offers PIPECONNECT: lines in front of the greeting, behind EHLO and
+//!   behind AUTH are carried out.
+//! * A session that is stopped is told `421 exim.test: Service not available - closing connection`.
 
 use std::fmt::Write as _;
 use std::fs::copy;

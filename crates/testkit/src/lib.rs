@@ -1,5 +1,6 @@
 //! What Gatepost's tests stand on: throw-away certificates and directories, child processes that are always cleaned
-//! up, real Dovecots and HAProxies on loopback, scriptable peers that misbehave on command, and networks of one's own.
+//! up, real mail servers, proxies and mail programs on loopback, scriptable peers that misbehave on command, and networks of
+//! one's own.
 //!
 //! Promises, each proven in `tests/fixtures`:
 //!
