@@ -11,6 +11,7 @@
 //! While nobody listens nothing is made: [`Notes`] is one empty pointer.
 
 use crate::encode::{base64_encode, escaped, is_invisible};
+use crate::origin::xclient;
 use crate::secret::Secret;
 use memchr::memmem;
 
@@ -54,6 +55,20 @@ impl Shown {
             (_, true) => Shown::plain(MASK),
             (_, false) => Shown::plain(format!("{MASK} (no base64)")),
         }
+    }
+
+    /// XCLIENT in its plain flavour: names and values. `FORWARD` is base64 of more of them, and is not taken apart here.
+    pub(crate) fn xclient(attributes: &[u8]) -> Shown {
+        let words = attributes.split(|octet| *octet == b' ').filter(|word| !word.is_empty()).map(|word| {
+            let text = text(word);
+            match text.split_once('=') {
+                Some((name, _)) if name.eq_ignore_ascii_case("FORWARD") => format!("FORWARD={MASK}"),
+                Some((name, _)) if xclient::KEYS.into_iter().any(|key| key.eq_ignore_ascii_case(name)) => text,
+                _ => format!("... ({} octets)", word.len()),
+            }
+        });
+        let text = std::iter::once("XCLIENT".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+        Shown { free: true, ..Shown::plain(text) }
     }
 
     /// A command of fixed words alone.
@@ -304,10 +319,14 @@ fn packed(piece: &[u8]) -> u64 {
     piece.iter().fold(piece.len() as u64, |sum, octet| sum << 8 | u64::from(*octet))
 }
 
-/// Whether a reply is a success.
+/// Whether a reply is a success: `OK` stands in front, or behind a tag.
 pub(crate) fn is_yes(reply: &str) -> bool {
     let mut words = reply.split(' ');
-    words.next() == Some("+OK") || words.next() == Some("OK")
+    match words.next() {
+        Some("+OK" | "OK") => true,
+        Some("-ERR" | "NO" | "BYE") | None => false,
+        Some(_tag) => words.next() == Some("OK"),
+    }
 }
 
 /// Letters and digits alone, in lower case; what is no ASCII stays.
@@ -320,7 +339,12 @@ fn letters(octets: &[u8]) -> Secret<Vec<u8>> {
 /// How much of a reply is its protocol's own words: a tag, the condition, a code that is known.
 fn head(text: &str) -> usize {
     const CONDITIONS: [&str; 6] = ["OK", "NO", "BAD", "BYE", "+OK", "-ERR"];
-    const CODES: [&str; 16] = [
+    const CODES: [&str; 21] = [
+        "(AUTH-TOO-WEAK)",
+        "(ENCRYPT-NEEDED)",
+        "(TRANSITION-NEEDED)",
+        "(TRYLATER)",
+        "(TRYLATER/NORETRY)",
         "[ALERT]",
         "[AUTH]",
         "[AUTHENTICATIONFAILED]",
@@ -409,6 +433,16 @@ mod tests {
             let shown = censor.shown(said.to_owned());
             assert!(shown.starts_with("L NO [AUTHENTICATIONFAILED] (left out: "), "{shown}");
         }
+        for (said, head) in [
+            ("NO \"correct-horse\"", "NO "),
+            ("NO (TRYLATER) \"correct\"", "NO (TRYLATER) "),
+            ("BYE (TRYLATER/NORETRY) \"horse, correct\"", "BYE (TRYLATER/NORETRY) "),
+            ("NO (X-CORRECT) \"correct\"", "NO "),
+            ("\"correct-horse\"", ""),
+        ] {
+            let shown = censor.shown(said.to_owned());
+            assert!(shown.starts_with(&format!("{head}(left out: ")), "{shown}");
+        }
         for before in ["", "\0alice\0", "x", "xy"] {
             let text = base64_encode(format!("{before}correct-horse").as_bytes());
             let text = String::from_utf8(text.expose().clone()).unwrap();
@@ -447,6 +481,22 @@ mod tests {
         let pieces = censor.pieces.as_ref().map_or(0, |pieces| pieces.expose().len());
         assert!(pieces <= Censor::PIECES_MAX, "{pieces}");
         assert!(censor.shown("* OK 0123456789".to_owned()).starts_with("* OK (left out"), "none of them is forgotten");
+    }
+
+    #[test]
+    fn a_success_is_known_in_every_protocol() {
+        for (reply, yes) in [
+            ("L OK Logged in", true),
+            ("* OK hi", true),
+            ("+OK", true),
+            ("OK \"Logged in.\"", true),
+            ("NO OK", false),
+            ("BYE \"OK\"", false),
+            ("L NO OK", false),
+            ("-ERR OK", false),
+        ] {
+            assert_eq!(is_yes(reply), yes, "{reply}");
+        }
     }
 
     #[test]

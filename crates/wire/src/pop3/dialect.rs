@@ -23,7 +23,6 @@
 
 use super::command::Command;
 use super::reply::{self, Reply, Status};
-use super::shown;
 use crate::dance::dialect::{Answer, Ask, Dialect, Heard, Offer, Said, foreign, protocol};
 use crate::dance::{BackendNo, IdentityRefused, NoKind, Plan, SignIn, Stumble, StumbleKind};
 use crate::encode::{base64_encode, escaped, one_line};
@@ -199,7 +198,7 @@ impl Dialect for Pop3 {
                     let from = out.len();
                     self.left_out = xclient::write_plain(intro, out);
                     let said = out.get(from..).unwrap_or_default();
-                    self.notes.heard(0, || shown::xclient(said.trim_ascii().strip_prefix(b"XCLIENT ").unwrap_or_default()));
+                    self.notes.heard(0, || Shown::xclient(said.trim_ascii().strip_prefix(b"XCLIENT ").unwrap_or_default()));
                 }
                 // A password does not leave for a backend that may yet refuse to hear whose it is.
                 let at_once = plan.sign_in.master.is_some() || plan.sign_in.mechanism == Some(Mechanism::Plain);

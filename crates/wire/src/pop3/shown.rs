@@ -1,8 +1,7 @@
 //! Commands before login as an operator may see them: secrets are masked because of what they are (see [`crate::overheard`]).
 
 use super::command::{Command, Malformed};
-use crate::origin::xclient::KEYS;
-use crate::overheard::{MASK, Shown, mechanism, quoted, text};
+use crate::overheard::{MASK, Shown, mechanism, quoted};
 use crate::secret::Secret;
 
 /// Words with which commands begin.
@@ -33,24 +32,10 @@ impl Command {
                 };
                 Shown::plain(format!("AUTH {}{initial}", mechanism(name)))
             }
-            Command::Xclient(attributes) => xclient(attributes),
+            Command::Xclient(attributes) => Shown::xclient(attributes),
             Command::Other => Shown::plain("..."),
         }
     }
-}
-
-/// XCLIENT: names and values. `FORWARD` is base64 of more of them, and is not taken apart here.
-pub(super) fn xclient(attributes: &[u8]) -> Shown {
-    let words = attributes.split(|octet| *octet == b' ').filter(|word| !word.is_empty()).map(|word| {
-        let text = text(word);
-        match text.split_once('=') {
-            Some((name, _)) if name.eq_ignore_ascii_case("FORWARD") => format!("FORWARD={MASK}"),
-            Some((name, _)) if KEYS.into_iter().any(|key| key.eq_ignore_ascii_case(name)) => text,
-            _ => format!("... ({} octets)", word.len()),
-        }
-    });
-    let text = std::iter::once("XCLIENT".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-    Shown { free: true, ..Shown::plain(text) }
 }
 
 /// A whole line that was read, understood or not.
