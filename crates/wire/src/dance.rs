@@ -7,7 +7,8 @@
 //! ```
 //!
 //! TLS comes first where the plan asks for it, and nothing that was told before it counts behind it: who is calling is
-//! never said in clear then, and capabilities are asked for anew. What needs no answer leaves together with what follows.
+//! never said in clear then, and capabilities are asked for anew, or the greeting that comes again is heard. What needs no
+//! answer leaves together with what follows.
 //!
 //! A backend is not trusted. Its replies are capped (8192 octets each, 200 replies, 64 KiB in all) and must answer what was
 //! asked, in order; a byte that is already here when a command is about to leave was said ahead of it, and ends the
@@ -122,7 +123,7 @@ impl Dance {
         if matches!(self.state, State::AwaitHandshake) {
             self.dialect.secured();
             self.secured = true;
-            self.state = State::Turn;
+            self.state = if self.dialect.greets_anew() { State::AwaitGreeting } else { State::Turn };
         }
     }
 

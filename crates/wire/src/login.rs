@@ -226,6 +226,7 @@ pub trait Front: Send {
     /// TLS is in place: the conversation starts afresh under new terms, as RFC 3501 6.2.1 and RFC 3207 4.2 demand.
     /// What counts abuse is kept; so is the client's own ID where a trusted peer said it (it may say it only in clear);
     /// one that says under TLS who is calling is heard once more, because nobody on the way can have changed that.
+    /// Step again, also without input: some protocols greet anew.
     fn secured(&mut self, terms: Terms);
 
     /// What a trusted peer said of the caller so far does not count: it may say it again.

@@ -82,6 +82,11 @@ pub trait Dialect: Send {
     /// It is not a greeting that leads to a login.
     fn greeting(&mut self, reply: &[u8]) -> Result<bool, Stumble>;
 
+    /// Whether servers greet once more behind TLS, unasked: then that greeting is heard first.
+    fn greets_anew(&self) -> bool {
+        false
+    }
+
     /// Hears one reply behind the greeting; `oldest` is the first request that is still open.
     ///
     /// # Errors
@@ -130,7 +135,7 @@ pub trait Dialect: Send {
 }
 
 /// What a peer that does not speak the expected protocol seems to speak, by its first four octets. `None` also where there
-/// are fewer, and where it is `expected`: `IMAP` or `POP3`.
+/// are fewer, and where it is `expected`: `IMAP`, `POP3` or `ManageSieve`.
 pub fn foreign(head: &[u8], expected: &str) -> Option<&'static str> {
     let (protocol, what) = match head {
         [b'+', b'O', b'K', _, ..] | [b'-', b'E', b'R', b'R', ..] => ("POP3", "POP3's: is the port right?"),
