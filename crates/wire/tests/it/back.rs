@@ -13,7 +13,7 @@
 //! * `= now [state=..] [learnt=..] [farewell=..] [identity_refused=..] [left_out=..] [introduced] [credentials_sent]`: what
 //!   the dance tells of itself at this place.
 
-use crate::spoken::{IMAP, POP3, Spoken};
+use crate::spoken::{IMAP, POP3, SIEVE, Spoken};
 use bytes::BytesMut;
 use std::path::Path;
 use testkit::transcript::{Entry, Note, Side, What, read};
@@ -31,6 +31,11 @@ fn imap_backend_transcripts() {
 #[test]
 fn pop3_backend_transcripts() {
     play_all(&POP3, 70);
+}
+
+#[test]
+fn managesieve_backend_transcripts() {
+    play_all(&SIEVE, 90);
 }
 
 fn play_all(spoken: &Spoken, least: usize) {

@@ -2,14 +2,14 @@
 //!
 //! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted retain` and the
 //! values `capability greeting id.NAME`; `= caps` with `line bad commands` and what the protocol has of its own (IMAP
-//! `literal literals`, POP3 `sasl`).
+//! `literal literals`, POP3 `sasl`, ManageSieve `quoted literal`).
 //!
 //! Notes that the driver acts on: `= do welcome|refuse|secured|still-here|goodbye|capability`; notes that it looks at
 //! itself: `= left octets=...` (what waits unread; without it nothing may), `= state NAME`, `= client-id NAME=VALUE ...`.
 //! All others are events: `= login`, `= unspeakable`, `= said`, `= secure`, `= bye`, `= fault`.
 
 use crate::script::{Feeding, Scene, Script, Seen, note, push, text, words};
-use crate::spoken::{IMAP, POP3, Spoken};
+use crate::spoken::{IMAP, POP3, SIEVE, Spoken};
 use bytes::BytesMut;
 use std::fmt::Display;
 use testkit::transcript::{Note, Side};
@@ -25,6 +25,11 @@ fn imap_transcripts_play_in_every_chunking() {
 #[test]
 fn pop3_transcripts_play_in_every_chunking() {
     play_all(&POP3, 50);
+}
+
+#[test]
+fn managesieve_transcripts_play_in_every_chunking() {
+    play_all(&SIEVE, 50);
 }
 
 fn play_all(spoken: &Spoken, least: usize) {

@@ -3,7 +3,7 @@
 //!
 //! The front plays the backend here, and in the chain test a second one stands before the dance as it does in the program.
 
-use crate::spoken::{IMAP, POP3, Spoken};
+use crate::spoken::{IMAP, POP3, SIEVE, Spoken};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use wire::dance::{Dance, DanceEvent, IdentityRefused, Introduction, NoKind, Plan, Secure, SignIn};
@@ -26,7 +26,9 @@ struct Way {
 const IMAP_WAY: Way = Way { name: "imap command", spoken: &IMAP, hidden: &[], mechanism: None, master: false };
 const POP3_WAY: Way = Way { name: "pop3 command", spoken: &POP3, ..IMAP_WAY };
 
-static WAYS: [Way; 11] = [
+const SIEVE_WAY: Way = Way { name: "managesieve", spoken: &SIEVE, ..IMAP_WAY };
+
+static WAYS: [Way; 16] = [
     IMAP_WAY,
     Way { name: "imap command, waiting", hidden: &[" LITERAL+", " AUTH=PLAIN"], ..IMAP_WAY },
     Way { name: "imap command, else plain", hidden: &[" LITERAL+"], ..IMAP_WAY },
@@ -39,6 +41,12 @@ static WAYS: [Way; 11] = [
     Way { name: "pop3 plain", mechanism: Some(Mechanism::Plain), ..POP3_WAY },
     Way { name: "pop3 login", mechanism: Some(Mechanism::Login), ..POP3_WAY },
     Way { name: "pop3 master", master: true, ..POP3_WAY },
+    // Long values are literals by themselves.
+    SIEVE_WAY,
+    Way { name: "managesieve plain", mechanism: Some(Mechanism::Plain), ..SIEVE_WAY },
+    Way { name: "managesieve login", mechanism: Some(Mechanism::Login), ..SIEVE_WAY },
+    Way { name: "managesieve login, for want of plain", hidden: &["PLAIN "], ..SIEVE_WAY },
+    Way { name: "managesieve master", master: true, ..SIEVE_WAY },
 ];
 
 impl Way {
@@ -46,7 +54,11 @@ impl Way {
         self.spoken.name == IMAP.name
     }
 
-    /// What arrives of a welcome: POP3 says the words alone.
+    fn is_sieve(&self) -> bool {
+        self.spoken.name == SIEVE.name
+    }
+
+    /// What arrives of a welcome: only IMAP says more than the words.
     fn told(&self) -> Welcome {
         if self.is_imap() { welcome() } else { Welcome { text: welcome().text, ..Welcome::default() } }
     }
@@ -57,15 +69,17 @@ impl Way {
             (Refusal::WrongCredentials, _) => NoKind::Credentials,
             (Refusal::Unavailable { .. }, _) => NoKind::Unavailable,
             (Refusal::Looping, true) => NoKind::Unavailable,
-            // In POP3 the code alone says that trying again will not help.
+            // In POP3 and ManageSieve the code alone says that trying again will not help.
             (Refusal::Looping, false) => NoKind::ServerBug,
+            // ManageSieve has one code for all that goes away by itself.
+            (Refusal::InUse { .. } | Refusal::Limit { .. }, false) if self.is_sieve() => NoKind::Unavailable,
             (Refusal::InUse { .. }, _) => NoKind::InUse,
             (Refusal::NotAuthorized, true) => NoKind::NotAuthorized,
             (Refusal::Limit { .. }, true) => NoKind::Limit,
             (Refusal::ContactAdmin { .. }, true) => NoKind::ContactAdmin,
             (Refusal::Expired { .. }, true) => NoKind::Expired,
             (Refusal::Alert { .. }, true) => NoKind::Alert,
-            // POP3 has one code for all limits, and one for all that concerns the person.
+            // POP3 has one code for all limits, and one for all that concerns the person; ManageSieve has none for that.
             (Refusal::Limit { .. }, false) => NoKind::InUse,
             (Refusal::NotAuthorized | Refusal::ContactAdmin { .. } | Refusal::Expired { .. } | Refusal::Alert { .. }, false) => {
                 NoKind::Credentials
@@ -88,6 +102,8 @@ struct Meeting {
     to_dance: Vec<u8>,
     dance_input: BytesMut,
     said: Vec<OriginUpdate>,
+    /// The front waits for TLS, and the dance has not come so far.
+    shaking: bool,
 }
 
 /// What the backend is asked.
@@ -148,6 +164,7 @@ impl Meeting {
             to_dance: Vec::new(),
             dance_input: BytesMut::new(),
             said: Vec::new(),
+            shaking: false,
         }
     }
 
@@ -158,6 +175,9 @@ impl Meeting {
         self.front_says(&out);
         for _ in 0..100_000 {
             assert!(self.dance_step().is_none(), "an outcome before anybody was asked");
+            if self.shaking {
+                continue;
+            }
             let moved = carry(&mut self.to_front, &mut self.front_input, self.chunk);
             let mut out = BytesMut::new();
             let event = self.front.step(&mut self.front_input, &mut out).unwrap();
@@ -169,7 +189,7 @@ impl Meeting {
                 Step::Event(LoginEvent::Said(update)) => self.said.push(*update),
                 Step::Event(LoginEvent::Secure) => {
                     assert!(self.front_input.is_empty() && self.to_front.is_empty(), "said ahead of TLS");
-                    self.front.secured(terms(true));
+                    self.shaking = true;
                 }
                 Step::Event(other) => panic!("{other:?}"),
                 Step::NeedInput => assert!(moved || !self.to_dance.is_empty() || !self.to_front.is_empty(), "{}", self.state()),
@@ -204,7 +224,9 @@ impl Meeting {
             Step::NeedInput => None,
             Step::Event(DanceEvent::Secure) => {
                 assert!(self.dance_input.is_empty() && self.to_dance.is_empty(), "said ahead of TLS");
+                assert!(std::mem::take(&mut self.shaking), "TLS without the front");
                 self.dance.secured();
+                self.front.secured(terms(true));
                 self.dance_step()
             }
             Step::Event(event) => Some(event),
@@ -385,7 +407,7 @@ fn capabilities_that_were_not_told_are_asked_for_and_nothing_is_lost() {
 #[test]
 fn a_chain_loses_nothing() {
     const IMAP_TOLD: &str = " OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n";
-    let logins: [(&Spoken, &[u8], &str); 8] = [
+    let logins: [(&Spoken, &[u8], &str); 12] = [
         (&IMAP, b"a1 LOGIN {3+}\r\njoe \"se\\\"cret\"\r\n", "a1"),
         (&IMAP, b"b2 AUTHENTICATE PLAIN AGpvZQBzZSJjcmV0\r\n", "b2"),
         (&IMAP, b"c3 AUTHENTICATE PLAIN\r\nAGpvZQBzZSJjcmV0\r\n", "c3"),
@@ -394,6 +416,10 @@ fn a_chain_loses_nothing() {
         (&POP3, b"AUTH PLAIN AGpvZQBzZSJjcmV0\r\n", ""),
         (&POP3, b"AUTH PLAIN\r\nAGpvZQBzZSJjcmV0\r\n", ""),
         (&POP3, b"AUTH LOGIN\r\nam9l\r\nc2UiY3JldA==\r\n", ""),
+        (&SIEVE, b"AUTHENTICATE \"PLAIN\" \"AGpvZQBzZSJjcmV0\"\r\n", ""),
+        (&SIEVE, b"AUTHENTICATE \"PLAIN\" {16+}\r\nAGpvZQBzZSJjcmV0\r\n", ""),
+        (&SIEVE, b"AUTHENTICATE \"PLAIN\"\r\n\"AGpvZQBzZSJjcmV0\"\r\n", ""),
+        (&SIEVE, b"AUTHENTICATE \"LOGIN\"\r\n\"am9l\"\r\n{12+}\r\nc2UiY3JldA==\r\n", ""),
     ];
     let behind: &[u8] = b"x SELECT {5+}\r\nINBOX\r\nPASS evil\r\ny LOGIN evil evil\r\n\0\xff\n";
     for (spoken, said, tag) in logins {
@@ -420,6 +446,7 @@ fn a_chain_loses_nothing() {
                 heard.clear();
                 front.welcome(&told, &mut heard);
                 let expected = match tag {
+                    "" if way.is_sieve() => "OK \"Logged in\"\r\n".to_owned(),
                     "" => "+OK Logged in\r\n".to_owned(),
                     tag => format!("* OK [ALERT] hello\r\n{tag}{IMAP_TOLD}"),
                 };
@@ -434,10 +461,10 @@ fn a_chain_loses_nothing() {
 /// A backend whose operator did not list this proxy in its trusted networks offers nothing, and is told nothing.
 #[test]
 fn who_is_not_trusted_tells_nobody_who_is_calling() {
-    for chunk in 1..=64 {
+    for (way, chunk) in [POP3_WAY, SIEVE_WAY].into_iter().flat_map(|way| (1..=64).map(move |chunk| (way, chunk))) {
         let introduction = Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new(), patience: None };
-        let mut meeting = Meeting::new(POP3_WAY, Secure::Never, chunk, sign_in(POP3_WAY, "joe", b"pw"), Some(introduction));
-        meeting.front = (POP3.front)(Terms { trusted: false, ..terms(true) }, None);
+        let mut meeting = Meeting::new(way, Secure::Never, chunk, sign_in(way, "joe", b"pw"), Some(introduction));
+        meeting.front = (way.spoken.front)(Terms { trusted: false, ..terms(true) }, None);
         meeting.until_asked();
         assert!(!meeting.dance.introduced() && meeting.said.is_empty());
     }

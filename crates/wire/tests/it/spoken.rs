@@ -3,7 +3,7 @@
 use testkit::transcript::Note;
 use wire::dance::dialect::Dialect;
 use wire::login::{Front, Terms};
-use wire::{imap, pop3};
+use wire::{imap, pop3, sieve};
 
 /// One protocol.
 pub struct Spoken {
@@ -46,6 +46,23 @@ pub static POP3: Spoken = Spoken {
         Box::new(pop3::front::Front::new(terms, caps))
     },
     dialect: || Box::new(pop3::dialect::Pop3::new()),
+};
+
+pub static SIEVE: Spoken = Spoken {
+    name: "managesieve",
+    front: |terms, said| {
+        let mut caps = sieve::Caps::default();
+        each(said, |name, value| match name {
+            "line" => caps.line = value,
+            "quoted" => caps.quoted = value,
+            "literal" => caps.literal = value,
+            "bad" => caps.bad_commands = value,
+            "commands" => caps.commands = value,
+            name => panic!("unknown cap {name}"),
+        });
+        Box::new(sieve::front::Front::new(terms, caps))
+    },
+    dialect: || Box::new(sieve::dialect::Sieve::new()),
 };
 
 fn each(said: Option<&Note>, mut set: impl FnMut(&str, usize)) {
