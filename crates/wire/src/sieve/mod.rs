@@ -6,7 +6,8 @@
 //! * [`front`]: the server side before login;
 //! * [`reply`]: what a backend answers;
 //! * [`capability`]: what a backend can do, and which of it clients may be told before login;
-//! * [`dialect`]: how the dance signs in to a backend.
+//! * [`dialect`]: how the dance signs in to a backend;
+//! * [`position`]: where in the backend's stream a line of ours would do no harm, after login.
 //!
 //! Deliberately absent: everything behind the login. Those bytes belong to the client and its server.
 
@@ -16,6 +17,7 @@ pub mod capability;
 pub mod command;
 pub mod dialect;
 pub mod front;
+pub mod position;
 pub mod reply;
 mod shown;
 pub mod text;
@@ -65,7 +67,7 @@ impl Caps {
 }
 
 /// How ManageSieve says that we end the connection: one line, CRLF included. Before login the front says it; after login it may
-/// only be said between two answers. `(TRYLATER)` stands where the trouble is ours.
+/// only be said where [`position::Position::is_safe`]. `(TRYLATER)` stands where the trouble is ours.
 pub fn goodbye_line(why: Goodbye) -> &'static [u8] {
     match why {
         Goodbye::LoginTimeout => b"BYE \"Too much time passed without a login.\"\r\n",
