@@ -1,11 +1,11 @@
 //! XCLIENT as SMTP servers speak it: Postfix's attributes and Dovecot's, each value in xtext (RFC 3461 section 4).
 //!
-//! [`read`] takes the attributes behind the verb: whole or nothing. Names and special values count in any case, blanks and tabs
+//! [`read()`] takes the attributes behind the verb: whole or nothing. Names and special values count in any case, blanks and tabs
 //! may run together, IPv6 addresses may have Postfix's `IPV6:` or not. Everything else is strict: what is unknown, empty, said
 //! twice or not xtext refuses the whole command, because two readers that disagree about one value disagree about who is calling.
 //! One leniency is Postfix's: a value may hold a bare `=`.
 //!
-//! [`write`] says an [`Introduction`](crate::dance::Introduction), a user that we vouch for, or both, to a server that listed what it takes ([`Offered`]).
+//! [`write()`] says an [`Introduction`](crate::dance::Introduction), a user that we vouch for, or both, to a server that listed what it takes ([`Offered`]).
 //! What it did not list is not said. Commands are shorter than [`COMMAND_MAX`]; what does not fit goes ahead in commands of its
 //! own, while the client itself stays together in the *last* one: Postfix takes no more XCLIENT of a peer that has named a
 //! client, and forgets HELO, PROTO and LOGIN with the next. Exim and KumoMTA, known by what they do not list, want all in one
@@ -23,7 +23,7 @@ use crate::origin::Told;
 use crate::origin::spelling::is_host_name;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The words behind XCLIENT in our own EHLO reply: all that [`read`] takes, LOGIN only where the peer may vouch.
+/// The words behind XCLIENT in our own EHLO reply: all that [`read()`] takes, LOGIN only where the peer may vouch.
 pub fn listed(may_vouch: bool) -> &'static str {
     if may_vouch {
         "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT REVERSE_NAME SESSION TTL TIMEOUT FORWARD DESTNAME CLIENT-TRANSPORT"

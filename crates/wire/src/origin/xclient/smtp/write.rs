@@ -17,7 +17,7 @@ pub const COMMAND_MAX: usize = 512;
 const VERB: &str = "XCLIENT";
 const CRLF: &str = "\r\n";
 
-/// What was said by [`write`].
+/// What was said by [`write()`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
     /// How many commands, each of which is owed a reply before anything but another of them may be said.
