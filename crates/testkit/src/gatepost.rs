@@ -12,6 +12,8 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
+#[cfg(doc)]
+use crate::Protocol;
 use crate::process::Process;
 use crate::wait::{PATIENCE, poll};
 use crate::{Dir, Log};
@@ -29,7 +31,8 @@ pub struct Gatepost {
 /// One line of the ports file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// `imap`, `imaps`, `pop3`, `pop3s`; with TLS that ended in front of it always `imap` or `pop3`.
+    /// The name of a protocol, as [`Protocol::name`] and [`Protocol::implicit`] have it; with TLS that ended in front of it
+    /// always the former.
     pub protocol: String,
     /// `none`, `starttls`, `implicit` or `offloaded`.
     pub tls: String,

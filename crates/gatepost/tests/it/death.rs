@@ -4,7 +4,7 @@
 //! and is told of once.
 
 use crate::addresses::{FIRST, SECOND, alice_knowing};
-use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
+use crate::gate::{Gate, POP3_TOO, Want, everybody_at, trouble};
 use gatepost::backend::health::Health;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -160,30 +160,6 @@ fn on(gate: &Gate, n: usize) -> Vec<AnyClient> {
     all
 }
 
-/// Asks to be let in, and does not wait for the answer.
-fn ask(client: &mut AnyClient, user: &str) {
-    match client.protocol() {
-        Protocol::Imap => client.send(format!("a LOGIN {user} x\r\n")),
-        Protocol::Pop3 => client.send(format!("USER {user}\r\nPASS x\r\n")),
-    }
-}
-
-/// The answer to [`ask`]: whether the client is in, and the line.
-#[track_caller]
-fn answer(client: &mut AnyClient) -> (bool, String) {
-    match client.protocol() {
-        Protocol::Imap => {
-            let line = client.expect_line("a ");
-            (line.starts_with("a OK"), line)
-        }
-        Protocol::Pop3 => {
-            client.expect_line("+OK");
-            let line = client.expect_line("");
-            (line.starts_with("+OK"), line)
-        }
-    }
-}
-
 /// Waits for all to lose their connection, each with a goodbye: how long it took them, in order.
 #[track_caller]
 fn leave(clients: Vec<AnyClient>, died: Instant) -> Vec<Duration> {
@@ -200,6 +176,8 @@ fn goodbye(mut client: AnyClient, died: Instant) -> Duration {
     let expected = match client.protocol() {
         Protocol::Imap => "* BYE",
         Protocol::Pop3 => "-ERR [SYS/TEMP]",
+        Protocol::ManageSieve => "BYE",
+        Protocol::Submission => "421 4.4.2",
     };
     assert!(line.starts_with(expected), "{line}");
     client.expect_end();
@@ -222,12 +200,12 @@ fn all_leave_at_once_and_hear_that_it_is_trouble_when_they_come_back() {
     // They all come back in the same moment, and it is still dead.
     let mut back = clients(&gate, SESSIONS);
     for (n, client) in back.iter_mut().enumerate() {
-        ask(client, &format!("user{n}"));
+        client.send_login(&format!("user{n}"), "x");
     }
     for client in &mut back {
-        let (is_in, line) = answer(client);
-        let code = if client.protocol() == Protocol::Imap { "NO [UNAVAILABLE]" } else { "-ERR [SYS/TEMP]" };
-        assert!(!is_in && line.contains(code), "{line}");
+        let heard = client.login_answer();
+        let code = trouble(client.protocol());
+        assert!(!heard.ok && heard.text.starts_with(code), "{heard:?}");
     }
     let refused = gate.gatepost.log().wait_for_count(" refused protocol=", SESSIONS);
     assert!(refused.iter().all(|line| line.contains("side=backend")), "{refused:#?}");
@@ -237,13 +215,13 @@ fn all_leave_at_once_and_hear_that_it_is_trouble_when_they_come_back() {
     // The same connections try again when it is back: none of them was slowed down or sent away.
     let revived = Instant::now();
     ward.revive();
-    ask(&mut back[0], "user0");
-    assert!(answer(&mut back[0]).0);
+    back[0].send_login("user0", "x");
+    assert!(back[0].login_answer().ok);
     assert!(revived.elapsed() < Duration::from_secs(2), "{:?}", revived.elapsed());
     for (n, client) in back.iter_mut().enumerate().skip(1) {
-        ask(client, &format!("user{n}"));
-        let (is_in, line) = answer(client);
-        assert!(is_in, "{line}");
+        client.send_login(&format!("user{n}"), "x");
+        let heard = client.login_answer();
+        assert!(heard.ok, "{heard:?}");
     }
     assert_eq!(gate.gatepost.log().wait_for_count(" backend-back ", 1).len(), 1);
     assert_eq!(gate.gatepost.log().count(" backend-failing "), 1);
@@ -274,7 +252,7 @@ fn all_that_waited_get_in_but_not_all_at_once() {
     let mut waiting = clients(&gate, SESSIONS);
     for (n, client) in waiting.iter_mut().enumerate() {
         client.set_patience(Duration::from_secs(60));
-        ask(client, &format!("user{n}"));
+        client.send_login(&format!("user{n}"), "x");
     }
     gate.gatepost.wait_for(" backend-failing ");
     let revived = Instant::now();
@@ -289,8 +267,8 @@ fn all_that_waited_get_in_but_not_all_at_once() {
     until("the next one comes when one was greeted", || ward.came() == IN_FLIGHT + 1);
     ward.greet(usize::MAX / 2);
     for client in &mut waiting {
-        let (is_in, line) = answer(client);
-        assert!(is_in, "{line}");
+        let heard = client.login_answer();
+        assert!(heard.ok, "{heard:?}");
     }
     assert_eq!(ward.seen.most_ungreeted.load(Ordering::SeqCst), IN_FLIGHT);
     assert_eq!((ward.came(), ward.ungreeted()), (SESSIONS, 0), "nobody had to come twice");
@@ -308,10 +286,10 @@ fn a_backend_that_is_down_for_longer_is_left_alone() {
     let mut clients = clients(&gate, 2);
     let try_again = |clients: &mut Vec<AnyClient>| {
         for client in clients {
-            ask(client, "alice");
-            let (is_in, line) = answer(client);
-            let code = if client.protocol() == Protocol::Imap { "NO [UNAVAILABLE]" } else { "-ERR [SYS/TEMP]" };
-            assert!(!is_in && line.contains(code), "{line}");
+            client.send_login("alice", "x");
+            let heard = client.login_answer();
+            let code = trouble(client.protocol());
+            assert!(!heard.ok && heard.text.starts_with(code), "{heard:?}");
         }
     };
     until("it is known to be down", || {
@@ -338,8 +316,8 @@ fn a_backend_that_is_down_for_longer_is_left_alone() {
     ward.seen.sick.store(false, Ordering::SeqCst);
     until("it is found again", || {
         clients = self::clients(&gate, 1);
-        ask(&mut clients[0], "alice");
-        answer(&mut clients[0]).0
+        clients[0].send_login("alice", "x");
+        clients[0].login_answer().ok
     });
     assert!(revived.elapsed() < Duration::from_secs(2), "{:?}", revived.elapsed());
     gate.gatepost.wait_for(" backend-back ");
@@ -412,30 +390,22 @@ fn logins_that_were_given_up_leave_every_place_free() {
     ward.seen.most_ungreeted.store(0, Ordering::SeqCst);
     let mut good = clients(&gate, SESSIONS);
     for client in &mut good {
-        ask(client, "patient");
+        client.send_login("patient", "x");
     }
     ward.wait_for_ungreeted(IN_FLIGHT);
     ward.greet(usize::MAX / 2);
     for client in &mut good {
-        let (is_in, line) = answer(client);
-        assert!(is_in, "{line}");
+        let heard = client.login_answer();
+        assert!(heard.ok, "{heard:?}");
     }
     assert_eq!(ward.seen.most_ungreeted.load(Ordering::SeqCst), IN_FLIGHT);
 }
 
 /// One that asks to be let in.
 fn impatient(gate: &Gate, protocol: Protocol) -> Conn {
-    let mut conn = Conn::new(std::net::TcpStream::connect(gate.gatepost.addr(protocol.name())).unwrap());
-    conn.expect_line("OK");
-    match protocol {
-        Protocol::Imap => conn.send("a LOGIN impatient x\r\n"),
-        Protocol::Pop3 => {
-            conn.send("USER impatient\r\n");
-            conn.expect_line("+OK");
-            conn.send("PASS x\r\n");
-        }
-    }
-    conn
+    let mut client = AnyClient::greeted(protocol, gate.at(protocol));
+    client.send_login("impatient", "x");
+    client.into_conn()
 }
 
 #[test]

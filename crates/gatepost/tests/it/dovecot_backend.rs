@@ -1,6 +1,6 @@
 //! A real Dovecot 2.3 behind Gatepost: who does it believe is calling?
 
-use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
+use crate::gate::{Gate, POP3_TOO, Want, everybody_at, trouble};
 use std::net::{IpAddr, SocketAddr};
 use testkit::dovecot::{Backend, Options, Proxy, ProxyOptions};
 use testkit::peer::{AnyClient, Client, Pop3Client};
@@ -232,9 +232,10 @@ fn the_hops_that_are_left_are_told() {
             if !arrives {
                 // Ours says that trying again is of no use; what the proxy behind us says without a code is trouble.
                 let code = match protocol {
-                    Protocol::Imap => "[UNAVAILABLE]",
                     Protocol::Pop3 if hops == 1 => "[SYS/PERM]",
-                    Protocol::Pop3 => "[SYS/TEMP]",
+                    Protocol::ManageSieve if hops == 1 => "\"",
+                    Protocol::Submission if hops == 1 => "451 4.4.6",
+                    protocol => trouble(protocol),
                 };
                 assert!(reply.text.starts_with(code), "{} with {hops} hops: {reply:?}", protocol.name());
             }

@@ -120,6 +120,16 @@ impl Gate {
     }
 }
 
+/// The code with which trouble is told, as it stands in the text of an outcome.
+pub fn trouble(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Imap => "[UNAVAILABLE]",
+        Protocol::Pop3 => "[SYS/TEMP]",
+        Protocol::ManageSieve => "(TRYLATER)",
+        Protocol::Submission => "454 4.7.0",
+    }
+}
+
 /// The configuration of [`Gate::start`].
 pub fn config(want: &Want<'_>) -> String {
     let Want { users, trust, backend, limits, more } = want;

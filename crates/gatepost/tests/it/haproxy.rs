@@ -104,13 +104,13 @@ fn has(line: &str, pieces: &[&str]) {
     }
 }
 
-/// The connection as the client sees it, in the words of Dovecot's log. XCLIENT of POP3 does not say what it reached.
+/// The connection as the client sees it, in the words of Dovecot's log. Its XCLIENT does not say what it reached.
 fn ends(client: &AnyClient) -> String {
     let (own, reached) = (client.local_addr(), client.peer_addr());
     let rip = format!("rip={}, rport={}, ", own.ip(), own.port());
     match client.protocol() {
         Protocol::Imap => rip + &format!("lip={}, lport={}, ", reached.ip(), reached.port()),
-        Protocol::Pop3 => rip,
+        Protocol::Pop3 | Protocol::ManageSieve | Protocol::Submission => rip,
     }
 }
 

@@ -41,14 +41,14 @@ fn two_in_a_row_deliver_identity_and_spend_a_hop_each() {
             ] {
                 let piece = match protocol {
                     Protocol::Imap => format!("\"{}\" \"{value}\"", key.0),
-                    Protocol::Pop3 => format!(" {}={value} ", key.1),
+                    Protocol::Pop3 | Protocol::ManageSieve | Protocol::Submission => format!(" {}={value} ", key.1),
                 };
                 assert!(format!(" {said} ").contains(&piece), "{what}: no {piece} in {said}");
             }
             let forwarded = match protocol {
                 Protocol::Imap => r#""x-forward-outer" "1" "x-forward-inner" "2""#,
                 // outer=1 TAB inner=2
-                Protocol::Pop3 => " FORWARD=b3V0ZXI9MQlpbm5lcj0y",
+                Protocol::Pop3 | Protocol::ManageSieve | Protocol::Submission => " FORWARD=b3V0ZXI9MQlpbm5lcj0y",
             };
             assert!(said.contains(forwarded), "{what}: {said}");
             client.logout();

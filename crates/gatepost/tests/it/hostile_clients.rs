@@ -7,7 +7,7 @@ use testkit::Protocol;
 use testkit::peer::{AnyClient, Backend, Client, FakeBackend};
 use testkit::wait::PATIENCE;
 
-use Protocol::{Imap, Pop3};
+use Protocol::{Imap, ManageSieve, Pop3, Submission};
 
 fn gate_with(limits: &str) -> (Gate, testkit::peer::FakeServer) {
     let backend = echo_backend();
@@ -132,6 +132,28 @@ fn hostile(protocol: Protocol) -> Vec<Hostile> {
             ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\nUSER alice\r\nPASS x\r\n".to_vec(), "", "http-on-pop3"),
             ("TLS", tls, "", "tls-in-clear"),
             ("an injection", b"STLS\r\nUSER alice\r\nPASS x\r\n".to_vec(), "+OK Begin TLS", "starttls-injection"),
+        ],
+        ManageSieve => vec![
+            ("a line of 16 MiB", vec![b'A'; 16 << 20], "BYE", "line-too-long"),
+            ("100 000 commands", lines(b"NOOP\r\n", 100_000), "BYE", "too-many-commands"),
+            ("garbage", lines(b"garbage\r\n", 1000), "BYE", "too-many-bad-commands"),
+            ("all octets", all_octets, "BYE", "line-too-long"),
+            ("an endless response", behind("AUTHENTICATE \"PLAIN\"\r\n", b'A', 1 << 20), "BYE", "line-too-long"),
+            ("100 KB of XCLIENT", behind("XCLIENT ADDR=", b'1', 100 << 10), "BYE", "line-too-long"),
+            ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\nNOOP\r\n".to_vec(), "", "http-on-managesieve"),
+            ("TLS", tls, "", "tls-in-clear"),
+            ("an injection", b"STARTTLS\r\nNOOP\r\n".to_vec(), "OK", "starttls-injection"),
+        ],
+        Submission => vec![
+            ("a line of 16 MiB", vec![b'A'; 16 << 20], "421 4.7.0", "line-too-long"),
+            ("100 000 commands", lines(b"NOOP\r\n", 100_000), "421 4.7.0", "too-many-commands"),
+            ("garbage", lines(b"garbage\r\n", 1000), "421 4.7.0", "too-many-bad-commands"),
+            ("all octets", all_octets, "421 4.7.0", "line-too-long"),
+            ("an endless response", behind("EHLO x\r\nAUTH PLAIN\r\n", b'A', 1 << 20), "421 4.7.0", "line-too-long"),
+            ("100 KB of XCLIENT", behind("XCLIENT ADDR=", b'1', 100 << 10), "421 4.7.0", "line-too-long"),
+            ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\nNOOP\r\n".to_vec(), "", "http-on-submission"),
+            ("TLS", tls, "", "tls-in-clear"),
+            ("an injection", b"STARTTLS\r\nNOOP\r\n".to_vec(), "220", "starttls-injection"),
         ],
     }
 }

@@ -201,12 +201,11 @@ fn only_a_dead_socket_makes_room_for_the_control_socket() {
 
 #[test]
 fn sigterm_says_goodbye_where_it_is_safe() {
-    for (protocol, goodbye) in [(Protocol::Imap, "* BYE "), (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down")] {
-        // bob is in the middle of a message: nothing of ours may become part of it.
-        let message = match protocol {
-            Protocol::Imap => "* 1 FETCH (BODY[] {1000}\r\nhalf of it\r\n",
-            Protocol::Pop3 => "+OK 1000 octets\r\nhalf of it\r\n",
-        };
+    // bob is in the middle of a message: nothing of ours may become part of it.
+    for (protocol, goodbye, message) in [
+        (Protocol::Imap, "* BYE ", "* 1 FETCH (BODY[] {1000}\r\nhalf of it\r\n"),
+        (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down", "+OK 1000 octets\r\nhalf of it\r\n"),
+    ] {
         let backend = testkit::peer::FakeServer::start(move |conn| {
             let login = Backend::of(protocol).login(conn);
             if login.is_some_and(|login| login.user == "bob") {

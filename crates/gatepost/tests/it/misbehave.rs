@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use testkit::peer::{AnyClient, Backend, Client, Conn, FakeBackend, FakeServer};
 use testkit::{Dir, Protocol};
 
-use Protocol::{Imap, Pop3};
+use Protocol::{Imap, ManageSieve, Pop3, Submission};
 
 const UNAVAILABLE: &str = "[UNAVAILABLE] Account is temporarily unavailable.";
 const SYS_TEMP: &str = "[SYS/TEMP] Account is temporarily unavailable.";
@@ -19,6 +19,8 @@ fn trouble(protocol: Protocol) -> &'static str {
     match protocol {
         Imap => UNAVAILABLE,
         Pop3 => SYS_TEMP,
+        ManageSieve => "(TRYLATER) \"Account is temporarily unavailable.\"",
+        Submission => "454 4.7.0 Account is temporarily unavailable.",
     }
 }
 
@@ -68,10 +70,7 @@ fn refused(protocol: Protocol, script: impl Fn(&mut Conn) + Send + Sync + 'stati
 /// A session whose backend echoes goes on.
 #[track_caller]
 fn still_served(client: &mut AnyClient) {
-    let echoed = match client {
-        AnyClient::Imap(client) => client.command("NOOP").untagged_text(),
-        AnyClient::Pop3(client) => client.command("NOOP").text,
-    };
+    let echoed = client.echo();
     assert!(echoed.contains("ECHO NOOP"), "{echoed}");
 }
 
@@ -85,7 +84,13 @@ fn greet(protocol: Protocol, conn: &mut Conn) {
     conn.send_line(match protocol {
         Imap => "* OK [CAPABILITY IMAP4rev1 ID] hi",
         Pop3 => "+OK [XCLIENT] hi",
+        ManageSieve => "\"SASL\" \"PLAIN\"\r\n\"XCLIENT\"\r\nOK \"hi\"",
+        Submission => "220 hi",
     });
+    if protocol == Submission {
+        conn.expect_line("EHLO");
+        conn.send_line("250-hi\r\n250-AUTH PLAIN\r\n250 XCLIENT ADDR PORT");
+    }
 }
 
 /// Greets, and reads up to and including the password.
@@ -100,6 +105,16 @@ fn hear_password(protocol: Protocol, conn: &mut Conn) {
             conn.expect_line("USER");
             conn.send_line("+OK");
             conn.expect_line("PASS");
+        }
+        ManageSieve => {
+            conn.send_line("\"SASL\" \"PLAIN\"\r\nOK \"hi\"");
+            conn.expect_line("AUTHENTICATE");
+        }
+        Submission => {
+            conn.send_line("220 hi");
+            conn.expect_line("EHLO");
+            conn.send_line("250-hi\r\n250 AUTH PLAIN");
+            conn.expect_line("AUTH");
         }
     }
 }

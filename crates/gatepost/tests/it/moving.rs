@@ -1,7 +1,7 @@
 //! Moving users from one real Dovecot to another: one update sets `host` and `delay_until`, their sessions are ended, and
 //! who signs in meanwhile waits and lands on the new server.
 
-use crate::gate::{Gate, POP3_TOO, Want};
+use crate::gate::{Gate, POP3_TOO, Want, trouble};
 use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -187,10 +187,7 @@ fn a_random_part_spreads_the_answers_and_nobody_has_to_wait_for_our_end() {
     let waiting: Vec<_> = (0..16)
         .map(|n| {
             let mut client = town.client(Protocol::MAILBOX[n % 2]);
-            match client.protocol() {
-                Protocol::Imap => client.send_line("a LOGIN alice alice-secret"),
-                Protocol::Pop3 => client.send("USER alice\r\nPASS alice-secret\r\n"),
-            }
+            client.send_login("alice", "alice-secret");
             client
         })
         .collect();
@@ -206,7 +203,7 @@ fn a_random_part_spreads_the_answers_and_nobody_has_to_wait_for_our_end() {
         "{journal:#?}"
     );
     for mut client in waiting {
-        let code = if client.protocol() == Protocol::Imap { "a NO [UNAVAILABLE] " } else { "-ERR [SYS/TEMP] " };
+        let code = trouble(client.protocol());
         let words = String::from_utf8_lossy(&client.read_to_end()).into_owned();
         assert!(words.contains(code) && words.contains("shutting down"), "{words}");
     }

@@ -10,15 +10,15 @@ use testkit::{Protocol, real};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 42));
 
-/// A Gatepost for this protocol alone, at `pop3` or `imap`.
+/// A Gatepost for this protocol, beside those that are always there.
 fn gate(protocol: Protocol, to: SocketAddr, fields: &str, version: &str) -> Gate {
     let users = crate::gate::everybody_at(to, fields);
     let backend = format!("proxy_protocol = \"{version}\"");
     let more = match protocol {
-        Protocol::Imap => "",
-        Protocol::Pop3 => "[[listen]]\nprotocol = \"pop3\"\naddress = \"127.0.0.1:0\"\n",
+        Protocol::Imap => String::new(),
+        other => format!("[[listen]]\nprotocol = \"{}\"\naddress = \"127.0.0.1:0\"\n", other.name()),
     };
-    Gate::start(&Want { users: &users, backend: &backend, more, ..Want::default() })
+    Gate::start(&Want { users: &users, backend: &backend, more: &more, ..Want::default() })
 }
 
 /// One that came from [`CLIENT`] and speaks TLS.

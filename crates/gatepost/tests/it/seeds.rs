@@ -1,6 +1,6 @@
 //! The two classic schemas of Dovecot's proxy documentation, with their own query lines.
 
-use crate::gate::{Gate, POP3_TOO, Want, next};
+use crate::gate::{Gate, POP3_TOO, Want, next, trouble};
 use std::sync::mpsc::{Sender, channel};
 use testkit::dovecot::{Backend, Options};
 use testkit::netns::{self, Alone};
@@ -23,8 +23,10 @@ fn backend(protocol: Protocol, ip: &str, port: u16, seen: &Sender<(String, SeenL
 /// How a wrong password is answered, and how trouble.
 fn codes(protocol: Protocol) -> (&'static str, &'static str) {
     match protocol {
-        Protocol::Imap => ("[AUTHENTICATIONFAILED]", "[UNAVAILABLE]"),
-        Protocol::Pop3 => ("[AUTH]", "[SYS/TEMP]"),
+        Protocol::Imap => ("[AUTHENTICATIONFAILED]", trouble(protocol)),
+        Protocol::Pop3 => ("[AUTH]", trouble(protocol)),
+        Protocol::ManageSieve => ("\"Authentication failed.\"", trouble(protocol)),
+        Protocol::Submission => ("535 5.7.8", trouble(protocol)),
     }
 }
 

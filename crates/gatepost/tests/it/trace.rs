@@ -117,6 +117,8 @@ fn both_legs_and_every_decision_are_told_and_no_secret() {
         let (greeting, login, mask) = match protocol {
             Protocol::Imap => ("* OK [CAPABILITY", "LOGIN \"alice@example.com\" ***", "L LOGIN \"alice@example.com\" ***"),
             Protocol::Pop3 => ("+OK", "PASS ***", "PASS ***"),
+            Protocol::ManageSieve => ("\"IMPLEMENTATION\"", "AUTHENTICATE \"PLAIN\" ***", "AUTHENTICATE \"PLAIN\" ***"),
+            Protocol::Submission => ("220", "AUTH PLAIN ***", "AUTH PLAIN ***"),
         };
         assert!(tracer.lines("C<")[0].starts_with(greeting), "{:?}", tracer.lines("C<"));
         assert!(tracer.lines("C>").iter().any(|line| line.ends_with(login)), "{:?}", tracer.lines("C>"));
@@ -183,7 +185,9 @@ fn no_spelling_of_a_password_is_ever_told() {
         vec![format!("XCLIENT {SECRET}=1 ADDR=192.0.2.1 FORWARD={secret64}")],
         vec![format!("APOP alice {secret64}")],
     ];
-    for (protocol, cases) in [(Protocol::Imap, imap), (Protocol::Pop3, pop3)] {
+    let by_imap = format!("z LOGIN alice \"{quoted}\"\r\n");
+    let by_pop3 = format!("USER alice\r\nPASS {SECRET}\r\n");
+    for (protocol, cases, sign_in) in [(Protocol::Imap, imap, by_imap), (Protocol::Pop3, pop3, by_pop3)] {
         for fields in ["", ", proxy_mech = \"PLAIN\"", ", proxy_mech = \"LOGIN\""] {
             // Without LITERAL+ and SASL-IR the backend has to be asked for leave.
             let mut want = Backend::of(protocol);
@@ -204,10 +208,7 @@ fn no_spelling_of_a_password_is_ever_told() {
                 let on = backend.logins().len();
                 // Those that did not sign in do so now, so that they are known.
                 if number >= if protocol == Protocol::Imap { 7 } else { 4 } {
-                    let _ = client.try_send(match protocol {
-                        Protocol::Imap => format!("z LOGIN alice \"{quoted}\"\r\n"),
-                        Protocol::Pop3 => format!("USER alice\r\nPASS {SECRET}\r\n"),
-                    });
+                    let _ = client.try_send(&sign_in);
                     until(&format!("it signs in after {case:?}"), || backend.logins().len() > on);
                 }
                 drop(client);

@@ -25,9 +25,13 @@ struct Set {
     imaps: Port,
     pop3: Port,
     pop3s: Port,
+    managesieve: Port,
+    submission: Port,
+    submissions: Port,
 }
 
-/// The addresses of one Dovecot: two per protocol.
+/// The addresses of one Dovecot: for each protocol one in clear, and one with TLS from the first byte where there is such a
+/// port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     /// IMAP in clear and with STARTTLS.
@@ -38,6 +42,12 @@ pub struct Addresses {
     pub pop3: SocketAddr,
     /// POP3 with TLS from the first byte.
     pub pop3s: SocketAddr,
+    /// ManageSieve in clear and with STARTTLS.
+    pub managesieve: SocketAddr,
+    /// Submission in clear and with STARTTLS.
+    pub submission: SocketAddr,
+    /// Submission with TLS from the first byte.
+    pub submissions: SocketAddr,
 }
 
 impl Addresses {
@@ -46,6 +56,8 @@ impl Addresses {
         match protocol {
             Protocol::Imap => self.imap,
             Protocol::Pop3 => self.pop3,
+            Protocol::ManageSieve => self.managesieve,
+            Protocol::Submission => self.submission,
         }
     }
 
@@ -54,6 +66,8 @@ impl Addresses {
         match protocol {
             Protocol::Imap => Some(self.imaps),
             Protocol::Pop3 => Some(self.pop3s),
+            Protocol::ManageSieve => None,
+            Protocol::Submission => Some(self.submissions),
         }
     }
 }
@@ -241,13 +255,13 @@ impl Instance {
         let dir = self.dir.path().display();
         let label = self.dir.label();
         let (cert, key) = (certificate.cert_file.display(), certificate.key_file.display());
-        let services = Protocol::MAILBOX.map(|protocol| ports.service(protocol)).concat();
+        let services = Protocol::ALL.map(|protocol| ports.service(protocol)).concat();
         // Logins and sessions have a process each. The few processes that serve all of these have a limit of clients
         // instead, and one login is more than one client of theirs.
         let clients = sessions.saturating_mul(8).max(1000);
         // Values with blanks at the ends or with # would need quotes; ours have none.
         format!(
-            r#"protocols = imap pop3
+            r#"protocols = imap pop3 sieve submission
 listen = {IP}
 base_dir = {dir}/run
 state_dir = {dir}/state
@@ -291,7 +305,8 @@ impl Ports {
         let headed = self.headed.as_ref().map(|set| (set, "_headed", "    haproxy = yes\n"));
         for (set, suffix, more) in [(&self.open, "", "")].into_iter().chain(headed) {
             let at = set.addresses();
-            listener(&format!("{name}{suffix}"), at.of(protocol), more);
+            // A listener of another name would leave the one of the program's defaults on its registered port.
+            listener(&format!("{}{suffix}", protocol.service()), at.of(protocol), more);
             if let (Some(implicit), Some(addr)) = (protocol.implicit(), at.implicit(protocol)) {
                 listener(&format!("{implicit}{suffix}"), addr, &format!("{more}    ssl = yes\n"));
             }
@@ -303,12 +318,28 @@ impl Ports {
 
 impl Set {
     fn claim() -> Set {
-        Set { imap: free_port(), imaps: free_port(), pop3: free_port(), pop3s: free_port() }
+        Set {
+            imap: free_port(),
+            imaps: free_port(),
+            pop3: free_port(),
+            pop3s: free_port(),
+            managesieve: free_port(),
+            submission: free_port(),
+            submissions: free_port(),
+        }
     }
 
     fn addresses(&self) -> Addresses {
         let at = |port: &Port| SocketAddr::new(IP, port.number());
-        Addresses { imap: at(&self.imap), imaps: at(&self.imaps), pop3: at(&self.pop3), pop3s: at(&self.pop3s) }
+        Addresses {
+            imap: at(&self.imap),
+            imaps: at(&self.imaps),
+            pop3: at(&self.pop3),
+            pop3s: at(&self.pop3s),
+            managesieve: at(&self.managesieve),
+            submission: at(&self.submission),
+            submissions: at(&self.submissions),
+        }
     }
 }
 

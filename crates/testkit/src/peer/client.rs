@@ -5,11 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::ClientConfig;
 
+use super::Sasl;
 use super::conn::{Conn, DIALOGUE_LIMIT};
 
 /// A client's connection. Everything a [`Conn`] can do, a client can do as well.
@@ -106,10 +105,21 @@ impl Client {
     /// Reads up to and including the line that `tag` begins, as one step (see [`Conn::set_patience`]).
     #[track_caller]
     pub fn reply(&mut self, tag: &str) -> Reply {
+        self.reply_answering(tag, std::iter::empty())
+    }
+
+    /// The same, with a line for each continuation request.
+    #[track_caller]
+    fn reply_answering(&mut self, tag: &str, mut answers: impl Iterator<Item = String>) -> Reply {
         let end = self.conn.deadline();
         let mut untagged = Vec::new();
         loop {
             let (line, whole) = self.response(end);
+            if line.starts_with('+')
+                && let Some(answer) = answers.next()
+            {
+                self.conn.send_line(answer);
+            }
             let tagged = line.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' '));
             let Some(rest) = tagged else {
                 untagged.push(whole);
@@ -143,14 +153,32 @@ impl Client {
     /// LOGIN with quoted strings, whatever comes of it.
     #[track_caller]
     pub fn login(&mut self, user: &str, password: &str) -> Reply {
-        self.command(format!("LOGIN {} {}", quoted(user), quoted(password)))
+        self.send_login(user, password);
+        self.reply_to_last()
+    }
+
+    #[track_caller]
+    pub(super) fn send_login(&mut self, user: &str, password: &str) {
+        self.send_command(format!("LOGIN {} {}", quoted(user), quoted(password)));
+    }
+
+    /// As [`Client::reply`] to the command that was sent last.
+    #[track_caller]
+    pub(super) fn reply_to_last(&mut self) -> Reply {
+        self.reply(&format!("t{}", self.tags))
     }
 
     /// AUTHENTICATE PLAIN with an initial response, whatever comes of it. `authzid` may be empty.
     #[track_caller]
     pub fn authenticate_plain(&mut self, authzid: &str, user: &str, password: &str) -> Reply {
-        let message = STANDARD.encode(format!("{authzid}\0{user}\0{password}"));
-        self.command(format!("AUTHENTICATE PLAIN {message}"))
+        self.authenticate(&Sasl::plain(authzid, user, password))
+    }
+
+    /// AUTHENTICATE, whatever comes of it.
+    #[track_caller]
+    pub fn authenticate(&mut self, sasl: &Sasl) -> Reply {
+        let tag = self.send_command(format!("AUTHENTICATE {}", sasl.words()));
+        self.reply_answering(&tag, sasl.answers())
     }
 
     /// The whole of message `number` of the selected mailbox, byte for byte.
@@ -167,6 +195,11 @@ impl Client {
             Some(n) if n <= rest.len() => rest[..n].to_vec(),
             _ => self.conn.fail("expected the message as a literal"),
         }
+    }
+
+    /// The bare connection.
+    pub(super) fn into_conn(self) -> Conn {
+        self.conn
     }
 
     /// LOGOUT, and the server must say BYE, answer and end the connection.

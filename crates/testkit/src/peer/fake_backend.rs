@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Backend, Conn, FakeServer, SeenLogin};
+use super::{Backend, Conn, FakeServer, Letters, SeenLogin};
 use crate::Protocol;
 use crate::ports::{Port, free_port};
 use crate::wait::{PATIENCE, poll};
@@ -29,7 +29,9 @@ impl FakeBackend {
 
     /// Listens on a free port of this address, one of loopback.
     #[track_caller]
-    pub fn start_on(ip: IpAddr, backend: Backend) -> FakeBackend {
+    pub fn start_on(ip: IpAddr, mut backend: Backend) -> FakeBackend {
+        // One that was made of the same value has a box of its own.
+        backend.letters = Letters::default();
         let port = free_port();
         let addr = SocketAddr::new(ip, port.number());
         let mut fake = FakeBackend { backend, addr, _port: port, server: None, seen: Arc::default() };
@@ -134,6 +136,11 @@ impl FakeBackend {
         self.wait_for("connections at once", n, || self.concurrent() == n);
     }
 
+    /// The mail that was sent through it by Submission.
+    pub fn letters(&self) -> &Letters {
+        &self.backend.letters
+    }
+
     /// Everything that connection `n` (from 0, counted through all lives) has sent and the script has read, a PROXY
     /// header included; inside TLS, what came out of it.
     #[track_caller]
@@ -200,13 +207,7 @@ impl Drop for Here<'_> {
 
 fn serve(backend: &Backend, seen: &Seen, mut conn: Conn) {
     let _here = Here::count(seen, &conn);
-    let Some(login) = backend.login(&mut conn) else { return conn.close() };
-    seen.now().logins.push(login);
-    if backend.lets_in() {
-        backend.echo(&mut conn);
-    } else {
-        conn.hold();
-    }
+    backend.converse(&mut conn, |login| seen.now().logins.push(login));
     conn.close();
 }
 

@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 
+use super::Sasl;
 use super::client::{connected, connected_from};
 use super::conn::Conn;
 
@@ -20,9 +19,10 @@ pub struct Pop3Client {
 /// Yes or no, and what was said with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// `+OK` of POP3, `OK` of IMAP.
+    /// `+OK` of POP3, `OK` of IMAP and ManageSieve, a code that begins with 2 of Submission.
     pub ok: bool,
-    /// What follows the status on its line.
+    /// What follows the status on its line, by ManageSieve with a literal as a quoted string. By Submission the code is part
+    /// of it, and several lines become one: `535 5.7.8 Authentication failed.`
     pub text: String,
 }
 
@@ -83,7 +83,12 @@ impl Pop3Client {
     #[track_caller]
     pub fn outcome(&mut self) -> Outcome {
         let line = self.conn.expect_line("");
-        let (status, text) = line.split_once(' ').unwrap_or((&line, ""));
+        self.read(&line)
+    }
+
+    #[track_caller]
+    fn read(&self, line: &str) -> Outcome {
+        let (status, text) = line.split_once(' ').unwrap_or((line, ""));
         match status {
             "+OK" | "-ERR" => Outcome { ok: status == "+OK", text: text.to_owned() },
             _ => self.conn.fail("expected +OK or -ERR"),
@@ -150,14 +155,32 @@ impl Pop3Client {
     /// AUTH PLAIN with an initial response, whatever comes of it. `authzid` may be empty.
     #[track_caller]
     pub fn authenticate_plain(&mut self, authzid: &str, user: &str, password: &str) -> Outcome {
-        let message = STANDARD.encode(format!("{authzid}\0{user}\0{password}"));
-        self.command(format!("AUTH PLAIN {message}"))
+        self.authenticate(&Sasl::plain(authzid, user, password))
+    }
+
+    /// AUTH, whatever comes of it.
+    #[track_caller]
+    pub fn authenticate(&mut self, sasl: &Sasl) -> Outcome {
+        self.conn.send_line(format!("AUTH {}", sasl.words()));
+        let mut answers = sasl.answers();
+        loop {
+            let line = self.conn.expect_line("");
+            match answers.next().filter(|_| line.starts_with('+') && !line.starts_with("+OK")) {
+                Some(answer) => self.conn.send_line(answer),
+                None => return self.read(&line),
+            }
+        }
     }
 
     /// The whole of message `number`, byte for byte.
     #[track_caller]
     pub fn retr(&mut self, number: usize) -> Vec<u8> {
         self.multi_line(format!("RETR {number}"))
+    }
+
+    /// The bare connection.
+    pub(super) fn into_conn(self) -> Conn {
+        self.conn
     }
 
     /// QUIT, and the server must answer and end the connection.

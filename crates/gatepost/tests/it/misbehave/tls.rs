@@ -2,7 +2,7 @@
 
 use super::{greet, no_password, refused_at};
 use crate::gate::{Gate, Want, echo, everybody_at};
-use Protocol::{Imap, Pop3};
+use Protocol::{Imap, ManageSieve, Pop3, Submission};
 use testkit::certs::{Authority, Request, Role, Validity};
 use testkit::peer::{Backend, Conn, FakeServer};
 use testkit::{Dir, Protocol};
@@ -161,6 +161,18 @@ fn asked_for_tls(protocol: Protocol, conn: &mut Conn) -> (String, String) {
             greet(Pop3, conn);
             conn.expect_line("STLS");
             ("+OK".to_owned(), "-ERR".to_owned())
+        }
+        ManageSieve => {
+            conn.send_line("\"STARTTLS\"\r\n\"XCLIENT\"\r\nOK \"hi\"");
+            conn.expect_line("STARTTLS");
+            ("OK".to_owned(), "NO".to_owned())
+        }
+        Submission => {
+            conn.send_line("220 hi");
+            conn.expect_line("EHLO");
+            conn.send_line("250-hi\r\n250-XCLIENT ADDR PORT\r\n250 STARTTLS");
+            conn.expect_line("STARTTLS");
+            ("220".to_owned(), "454".to_owned())
         }
     }
 }

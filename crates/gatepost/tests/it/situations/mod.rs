@@ -319,6 +319,10 @@ fn in_clear(client: &mut AnyClient, sign_in: &SignIn) -> String {
             client.send_line(format!("USER {}", sign_in.user));
             client.expect_line("-ERR")
         }
+        AnyClient::ManageSieve(_) | AnyClient::Submission(_) => {
+            client.send_login(&sign_in.user, &sign_in.password);
+            client.expect_line("")
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The login phase of IMAP, seen from the server.
 
-use super::{Backend, SeenLogin, begin_tls, sasl};
+use super::{Backend, SeenLogin, begin_tls, sasl_by_lines};
 use crate::peer::Conn;
 
 /// Obeys until a login has been answered; `None` when the peer leaves before that.
@@ -36,8 +36,7 @@ pub(super) fn login(backend: &Backend, conn: &mut Conn, seen: &mut SeenLogin) ->
                 return Some(());
             }
             "AUTHENTICATE" => {
-                let (mechanism, initial) = rest.split_once(' ').unwrap_or((rest, ""));
-                sasl(conn, seen, mechanism, initial)?;
+                sasl_by_lines(conn, seen, rest, "+")?;
                 conn.send_line(format!("{tag} {}", backend.answer));
                 return Some(());
             }

@@ -1,11 +1,16 @@
 //! A well-behaved little backend as a script, for tests that need a login to succeed and no Dovecot for it.
 //!
-//! It understands the login phase of IMAP (CAPABILITY, ID, STARTTLS, LOGIN with literals, AUTHENTICATE) or of POP3
-//! (CAPA, XCLIENT, STLS, USER and PASS, AUTH), both with the mechanisms PLAIN and LOGIN, and notes what was said in it.
-//! After the login the test has the connection. [`super::FakeBackend`] is one that runs by itself.
+//! It understands the login phase of IMAP (CAPABILITY, ID, STARTTLS, LOGIN with literals, AUTHENTICATE), of POP3
+//! (CAPA, XCLIENT, STLS, USER and PASS, AUTH), of ManageSieve (CAPABILITY, XCLIENT, STARTTLS, AUTHENTICATE) or of
+//! Submission (EHLO, XCLIENT, STARTTLS, AUTH; after the login it takes mail), all with the mechanisms PLAIN and LOGIN, and
+//! notes what was said in it. After the login the test has the connection. [`super::FakeBackend`] is one that runs by
+//! itself.
 
+mod exim;
 mod imap;
+mod managesieve;
 mod pop3;
+pub(super) mod submission;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -16,7 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConfig;
 
-use super::{Conn, ProxyHeader};
+use super::{Conn, Letters, ProxyHeader};
 use crate::Protocol;
 
 /// How the backend behaves.
@@ -24,20 +29,39 @@ use crate::Protocol;
 pub struct Backend {
     /// What it speaks.
     pub protocol: Protocol,
-    /// The greeting, without CRLF.
+    /// The greeting, without CRLF. By ManageSieve it stands behind the capabilities, and without them if it is no OK.
     pub greeting: String,
-    /// What CAPABILITY answers before the login, or CAPA, there one capability per line. With [`Backend::tls`] set it
-    /// also lists STARTTLS or STLS.
+    /// What CAPABILITY answers before the login, or CAPA or EHLO; but by IMAP one capability per line, by ManageSieve as
+    /// they are written there. With [`Backend::tls`] set it also lists STARTTLS or STLS.
     pub capabilities: String,
-    /// The answer to a login. By IMAP what follows the tag and a blank: `OK Logged in`, `NO [UNAVAILABLE] Later`. By
-    /// POP3 the whole line: `-ERR [SYS/TEMP] Later`.
+    /// The answer to a login. By IMAP what follows the tag and a blank: `OK Logged in`, `NO [UNAVAILABLE] Later`. By all
+    /// others the whole line: `-ERR [SYS/TEMP] Later`, `NO (TRYLATER) "Later"`, `454 4.7.0 Later`.
     pub answer: String,
+    /// What becomes of XCLIENT.
+    pub xclient: Xclient,
+    /// Whether challenges and capabilities of ManageSieve are said as literals and not quoted.
+    pub literals: bool,
     /// Offers STARTTLS or STLS with this certificate.
     pub tls: Option<Arc<ServerConfig>>,
     /// Speaks TLS from the first byte (behind a PROXY header) instead of offering it.
     pub implicit: bool,
     /// Expects a PROXY header before anything else.
     pub header: bool,
+    /// Where mail goes that is sent by Submission.
+    pub letters: Letters,
+}
+
+/// What becomes of XCLIENT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Xclient {
+    /// It is agreed to. By Submission only where EHLO lists it, and nobody is signed in by it.
+    Believed,
+    /// By Submission LOGIN also signs in, as at Postfix: the EHLO behind it counts as the answer to the login.
+    SignsIn,
+    /// This line is the answer, and nothing is changed.
+    Answered(String),
+    /// As Exim 4.97 to 4.99 does it when built with XCLIENT, which Debian's is not; see [`Backend::exim`].
+    Exim,
 }
 
 /// What the peer said up to its login.
@@ -49,12 +73,17 @@ pub struct SeenLogin {
     pub authzid: String,
     /// The password.
     pub password: String,
-    /// The SASL mechanism in capitals; empty when the login was a command (LOGIN, USER and PASS).
+    /// The SASL mechanism in capitals; empty when the login was a command (LOGIN, USER and PASS), `XCLIENT` when it was
+    /// LOGIN of that command.
     pub mechanism: String,
     /// The lines of the ID commands, as they came after `ID `, in order.
     pub ids: Vec<String>,
-    /// The lines of the XCLIENT commands of POP3, as they came after `XCLIENT `, in order.
+    /// The lines of the XCLIENT commands, as they came after `XCLIENT `, in order.
     pub xclients: Vec<String>,
+    /// The lines of EHLO and HELO, in order.
+    pub hellos: Vec<String>,
+    /// Who is calling, as an Exim with [`Xclient::Exim`] would log it: `H=name (hello) [address]:port`. Empty otherwise.
+    pub logged: String,
     /// Whether the login came inside TLS.
     pub tls: bool,
     /// Names of the commands in the order in which they came, in capitals.
@@ -68,7 +97,7 @@ pub struct SeenLogin {
 }
 
 impl SeenLogin {
-    /// The lines of the commands by which the peer said who is calling: ID of IMAP, XCLIENT of POP3.
+    /// The lines of the commands by which the peer said who is calling: ID of IMAP, XCLIENT of the others.
     pub fn introductions(&self) -> &[String] {
         if self.xclients.is_empty() { &self.ids } else { &self.xclients }
     }
@@ -83,9 +112,12 @@ impl Default for Backend {
             greeting: format!("* OK [CAPABILITY {capabilities}] Backend ready."),
             capabilities: capabilities.to_owned(),
             answer: "OK [CAPABILITY IMAP4rev1 IDLE UIDPLUS] Logged in".to_owned(),
+            xclient: Xclient::Believed,
+            literals: false,
             tls: None,
             implicit: false,
             header: false,
+            letters: Letters::default(),
         }
     }
 }
@@ -102,14 +134,48 @@ impl Backend {
                 answer: "+OK Logged in.".to_owned(),
                 ..Backend::default()
             },
+            Protocol::ManageSieve => Backend {
+                protocol,
+                greeting: "OK \"ready\"".to_owned(),
+                capabilities: "\"IMPLEMENTATION\" \"testkit\"\n\"SIEVE\" \"fileinto\"\n\"SASL\" \"PLAIN LOGIN\"\n\
+                               \"VERSION\" \"1.0\"\n\"XCLIENT\""
+                    .to_owned(),
+                answer: "OK \"Logged in.\"".to_owned(),
+                ..Backend::default()
+            },
+            Protocol::Submission => Backend {
+                protocol,
+                greeting: "220 backend.test ESMTP ready".to_owned(),
+                capabilities: "PIPELINING\nSIZE 50000000\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nAUTH PLAIN LOGIN\n\
+                               XCLIENT ADDR PORT PROTO HELO LOGIN SESSION CLIENT-TRANSPORT TTL TIMEOUT DESTNAME DESTADDR \
+                               DESTPORT FORWARD"
+                    .to_owned(),
+                answer: "235 2.7.0 Logged in.".to_owned(),
+                ..Backend::default()
+            },
+        }
+    }
+
+    /// An Exim with XCLIENT, as far as signing in and mail go. It believes the first peer that asks, until it has reason
+    /// not to; without a login there is no mail to anybody.
+    pub fn exim() -> Backend {
+        Backend {
+            greeting: "220 backend.test ESMTP Exim 4.99.1 ready".to_owned(),
+            capabilities: "SIZE 52428800\n8BITMIME\nPIPELINING\nCHUNKING\nAUTH PLAIN LOGIN\n\
+                           XCLIENT ADDR NAME PORT LOGIN DESTADDR DESTPORT\nHELP"
+                .to_owned(),
+            answer: "235 Authentication succeeded".to_owned(),
+            xclient: Xclient::Exim,
+            ..Backend::of(Protocol::Submission)
         }
     }
 
     /// Whether [`Backend::answer`] lets the user in.
     pub fn lets_in(&self) -> bool {
         self.answer.starts_with(match self.protocol {
-            Protocol::Imap => "OK",
+            Protocol::Imap | Protocol::ManageSieve => "OK",
             Protocol::Pop3 => "+OK",
+            Protocol::Submission => "235",
         })
     }
 
@@ -117,6 +183,22 @@ impl Backend {
     /// certificate.
     #[track_caller]
     pub fn login(&self, conn: &mut Conn) -> Option<SeenLogin> {
+        self.sign_in(conn).map(|(seen, _)| seen)
+    }
+
+    /// The whole of a session: the login, which is noted when it has been answered, and what [`Backend::echo`] does behind
+    /// it. A login that was refused leaves the connection silent, for the peer to end.
+    #[track_caller]
+    pub(super) fn converse(&self, conn: &mut Conn, note: impl FnOnce(SeenLogin)) {
+        let Some((seen, session)) = self.sign_in(conn) else { return };
+        let in_by_xclient = seen.mechanism == "XCLIENT";
+        note(seen);
+        if in_by_xclient || self.lets_in() { self.go_on(conn, session) } else { conn.hold() }
+    }
+
+    #[track_caller]
+    fn sign_in(&self, conn: &mut Conn) -> Option<(SeenLogin, submission::Session)> {
+        let mut session = submission::Session::default();
         let mut seen = SeenLogin { from: Some(conn.peer_addr()), ..SeenLogin::default() };
         if self.header {
             seen.header = Some(ProxyHeader::read(conn)?);
@@ -125,26 +207,40 @@ impl Backend {
             let Some(tls) = &self.tls else { conn.fail("TLS from the first byte needs a certificate") };
             begin_tls(conn, &mut seen, tls)?;
         }
-        conn.send_line(&self.greeting);
+        if self.protocol == Protocol::ManageSieve {
+            managesieve::greet(self, conn, &seen);
+        } else {
+            conn.send_line(&self.greeting);
+        }
         match self.protocol {
             Protocol::Imap => imap::login(self, conn, &mut seen)?,
             Protocol::Pop3 => pop3::login(self, conn, &mut seen)?,
+            Protocol::ManageSieve => managesieve::login(self, conn, &mut seen)?,
+            Protocol::Submission => session.login(self, conn, &mut seen)?,
         }
         seen.raw = conn.received();
-        Some(seen)
+        Some((seen, session))
     }
 
     /// After a login: answers each line with itself, and LOGOUT or QUIT with an end.
     ///
-    /// A line comes back as `* ECHO` with what follows the tag, or as `+OK ECHO` with all of it.
+    /// A line comes back as `* ECHO` with what follows the tag, or with all of it as `+OK ECHO`, `OK "ECHO` with a quote at
+    /// the end, or `250 ECHO`. By Submission commands have their meaning nevertheless: mail is taken.
     #[track_caller]
     pub fn echo(&self, conn: &mut Conn) {
+        self.go_on(conn, submission::Session::signed_in());
+    }
+
+    #[track_caller]
+    fn go_on(&self, conn: &mut Conn, mut session: submission::Session) {
         // A client of a test may be silent for long; the test's own waits are bounded.
         conn.set_patience(Duration::from_secs(120));
         while let Some(line) = conn.read_line() {
             let stays = match self.protocol {
                 Protocol::Imap => imap::echo(conn, &line),
                 Protocol::Pop3 => pop3::echo(conn, &line),
+                Protocol::ManageSieve => managesieve::echo(conn, &line),
+                Protocol::Submission => session.go_on(self, conn, &line),
             };
             if !stays {
                 return;
@@ -174,19 +270,47 @@ fn begin_tls(conn: &mut Conn, seen: &mut SeenLogin, tls: &Arc<ServerConfig>) -> 
     Some(())
 }
 
-/// The exchange of a mechanism, after its name was said.
+/// The exchange of a mechanism in lines: `words` follow the command's name, `challenge` stands in front of challenges.
 #[track_caller]
-fn sasl(conn: &mut Conn, seen: &mut SeenLogin, mechanism: &str, initial: &str) -> Option<()> {
+fn sasl_by_lines(conn: &mut Conn, seen: &mut SeenLogin, words: &str, challenge: &str) -> Option<()> {
+    let (mechanism, initial) = words.split_once(' ').map_or((words, None), |(mechanism, initial)| (mechanism, Some(initial)));
+    // A lone = is how an empty initial response is spelled.
+    let initial = initial.map(|initial| if initial == "=" { "" } else { initial });
+    sasl(conn, seen, mechanism, initial, |conn, text| {
+        conn.send_line(format!("{challenge} {text}"));
+        conn.read_line()
+    })
+}
+
+/// The exchange of a mechanism, after its name was said. `ask` says a challenge, in base64, and reads what answers it.
+#[track_caller]
+fn sasl(
+    conn: &mut Conn,
+    seen: &mut SeenLogin,
+    mechanism: &str,
+    initial: Option<&str>,
+    mut ask: impl FnMut(&mut Conn, &str) -> Option<String>,
+) -> Option<()> {
+    let mut answer_to = |conn: &mut Conn, challenge: &str| {
+        let answer = ask(conn, &STANDARD.encode(challenge))?;
+        Some(decoded(conn, &answer))
+    };
     seen.mechanism = mechanism.to_ascii_uppercase();
     match seen.mechanism.as_str() {
         "PLAIN" => {
-            let message = if initial.is_empty() { answer_to(conn, "")? } else { decoded(conn, initial) };
+            let message = match initial {
+                Some(initial) => decoded(conn, initial),
+                None => answer_to(conn, "")?,
+            };
             let parts: Vec<&str> = message.split('\0').collect();
             let [authzid, user, password] = parts[..] else { conn.fail("the SASL message has not three parts") };
             (seen.authzid, seen.user, seen.password) = (authzid.into(), user.into(), password.into());
         }
         "LOGIN" => {
-            seen.user = if initial.is_empty() { answer_to(conn, "Username:")? } else { decoded(conn, initial) };
+            seen.user = match initial {
+                Some(initial) => decoded(conn, initial),
+                None => answer_to(conn, "Username:")?,
+            };
             seen.password = answer_to(conn, "Password:")?;
         }
         _ => conn.fail(&format!("this backend knows PLAIN and LOGIN, not {mechanism}")),
@@ -195,16 +319,7 @@ fn sasl(conn: &mut Conn, seen: &mut SeenLogin, mechanism: &str, initial: &str) -
 }
 
 #[track_caller]
-fn answer_to(conn: &mut Conn, challenge: &str) -> Option<String> {
-    conn.send_line(format!("+ {}", STANDARD.encode(challenge)));
-    let line = conn.read_line()?;
-    Some(decoded(conn, &line))
-}
-
-#[track_caller]
 fn decoded(conn: &Conn, base64: &str) -> String {
-    // A lone = is how an empty initial response is spelled.
-    let text = if base64 == "=" { "" } else { base64 };
-    let Ok(message) = STANDARD.decode(text) else { conn.fail("the SASL message is not base64") };
+    let Ok(message) = STANDARD.decode(base64) else { conn.fail("the SASL message is not base64") };
     String::from_utf8_lossy(&message).into_owned()
 }

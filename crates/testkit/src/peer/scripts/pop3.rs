@@ -1,6 +1,6 @@
 //! The login phase of POP3, seen from the server (RFC 1939, 2449, 2595, 5034; XCLIENT as Dovecot speaks it).
 
-use super::{Backend, SeenLogin, begin_tls, sasl};
+use super::{Backend, SeenLogin, Xclient, begin_tls, sasl_by_lines};
 use crate::peer::Conn;
 
 /// Obeys until a login has been answered; `None` when the peer leaves before that.
@@ -24,7 +24,7 @@ pub(super) fn login(backend: &Backend, conn: &mut Conn, seen: &mut SeenLogin) ->
             }
             "XCLIENT" => {
                 seen.xclients.push(rest.to_owned());
-                conn.send_line("+OK Updated");
+                conn.send_line(if let Xclient::Answered(line) = &backend.xclient { line } else { "+OK Updated" });
             }
             "STLS" if backend.offers_tls(seen) => {
                 conn.send_line("+OK Begin TLS negotiation now.");
@@ -42,8 +42,7 @@ pub(super) fn login(backend: &Backend, conn: &mut Conn, seen: &mut SeenLogin) ->
             }
             "AUTH" if rest.is_empty() => conn.send("+OK\r\nPLAIN\r\nLOGIN\r\n.\r\n"),
             "AUTH" => {
-                let (mechanism, initial) = rest.split_once(' ').unwrap_or((rest, ""));
-                sasl(conn, seen, mechanism, initial)?;
+                sasl_by_lines(conn, seen, rest, "+")?;
                 conn.send_line(&backend.answer);
                 return Some(());
             }
