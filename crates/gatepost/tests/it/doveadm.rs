@@ -42,7 +42,8 @@ fn proxy_list_has_dovecot_s_columns() {
         FakeBackend::start(testkit::peer::Backend::of(Protocol::Pop3)),
     );
     let fields = vec!["user_alias=ali-%n".to_owned(), "user_team=blue".to_owned()];
-    let proxy = Proxy::start(ProxyOptions { pop3: Some(pop3.addr()), fields, ..ProxyOptions::to(imap.addr()) });
+    let proxy =
+        Proxy::start(ProxyOptions { elsewhere: vec![(Protocol::Pop3, pop3.addr())], fields, ..ProxyOptions::to(imap.addr()) });
     let block = |backend: &FakeBackend| {
         let (name, port) = (backend.protocol().name(), backend.port());
         let fields = "proxy = \"y\", nopassword = \"y\", host = \"127.0.0.1\", user_alias = \"ali-%n\", user_team = \"blue\"";

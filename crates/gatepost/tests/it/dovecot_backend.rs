@@ -216,7 +216,8 @@ fn a_stranger_cannot_say_who_it_is_by_pop3() {
 fn the_hops_that_are_left_are_told() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options::default());
-    let options = ProxyOptions { pop3: Some(dovecot.pop3()), trusted: "127.0.0.1".into(), ..ProxyOptions::to(dovecot.imap()) };
+    let options =
+        ProxyOptions { trusted: "127.0.0.1".into(), ..ProxyOptions::to_each(&dovecot.addresses(), testkit::dovecot::Leg::Clear) };
     let proxy = Proxy::start(options);
     for protocol in Protocol::MAILBOX {
         let users = everybody_at(proxy.addresses().of(protocol), "");

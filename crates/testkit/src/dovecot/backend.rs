@@ -6,13 +6,16 @@ use super::Instance;
 use super::instance::Setup;
 use super::maildir;
 use crate::certs::{Authority, Certificate};
+use crate::peer::{Letters, SmtpSink};
 use crate::{Dir, Protocol};
 
-/// A running Dovecot backend, an [`Instance`] with users and mail. Its log has `auth_debug`, ID commands and the lines named
-/// in [`Options::forward_logged`].
+/// A running Dovecot backend, an [`Instance`] with users, mail and Sieve scripts. Its log has `auth_debug`, ID commands and
+/// the lines named in [`Options::forward_logged`]. What is sent by Submission it passes on to an [`SmtpSink`] of its own.
 #[derive(Debug)]
 pub struct Backend {
     instance: Instance,
+    // Declared last: the sessions that keep connections to it go first.
+    sink: SmtpSink,
 }
 
 /// What a [`Backend`] is made of. Text goes into configuration files as it is: no line ends, and no blanks or colons in
@@ -38,6 +41,9 @@ pub struct Options {
     pub sessions: u32,
     /// `auth_failure_delay` in seconds; the program's default is 2.
     pub failure_delay: u32,
+    /// What [`Backend::letters`]'s server offers, if not the usual: extensions of SMTP, one per line. With XCLIENT among
+    /// them it is told who the client is.
+    pub sink_offers: Option<String>,
     /// The certificate; without one the backend makes its own for `localhost` and `127.0.0.1`.
     pub certificate: Option<Certificate>,
     /// More configuration, appended as it is.
@@ -58,6 +64,7 @@ impl Default for Options {
             max_userip_connections: 10,
             sessions: 100,
             failure_delay: 0,
+            sink_offers: None,
             certificate: None,
             extra: String::new(),
         }
@@ -80,10 +87,27 @@ impl Backend {
         dir.write("users", passwd_file(&options.users));
         dir.write("masters", passwd_file(&options.masters));
         maildir::own(&dir.create("mail"));
-        let own = config(&dir, &options);
+        let sink = options.sink_offers.as_deref().map_or_else(SmtpSink::start, SmtpSink::offering);
+        let own = config(&dir, &options, &sink);
         let Options { trusted, haproxy_trusted, sessions, .. } = &options;
         let setup = Setup { certificate, trusted, haproxy_trusted, sessions: *sessions, own };
-        Backend { instance: Instance::start(dir, setup) }
+        Backend { instance: Instance::start(dir, setup), sink }
+    }
+
+    /// The mail that was sent through it by Submission.
+    pub fn letters(&self) -> &Letters {
+        self.sink.letters()
+    }
+
+    /// A user's Sieve script of this name, as it lies on disk.
+    pub fn sieve_script(&self, user: &str, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.home(user).join("sieve").join(format!("{name}.sieve"))).ok()
+    }
+
+    /// The name of the Sieve script that filters a user's mail, if one does.
+    pub fn active_sieve_script(&self, user: &str) -> Option<String> {
+        let target = std::fs::read_link(self.home(user).join(".dovecot.sieve")).ok()?;
+        Some(target.file_stem()?.to_string_lossy().into_owned())
     }
 
     /// The line of the `n`th (from 1) successful login by IMAP, waited for: `user=<..>, method=.., rip=.., rport=..,
@@ -93,7 +117,7 @@ impl Backend {
         self.login_line_of(Protocol::Imap, n)
     }
 
-    /// As [`Backend::login_line`], of either protocol; each is counted for itself.
+    /// As [`Backend::login_line`], of any protocol; each is counted for itself.
     #[track_caller]
     pub fn login_line_of(&self, protocol: Protocol, n: usize) -> String {
         let lines = self.log().wait_for_count(&format!("{}-login: Info: Login: ", protocol.name()), n);
@@ -147,9 +171,10 @@ pub(super) fn passwd_file(pairs: &[(String, String)]) -> String {
     text
 }
 
-fn config(dir: &Dir, options: &Options) -> String {
+fn config(dir: &Dir, options: &Options, sink: &SmtpSink) -> String {
     let Options { max_userip_connections, failure_delay, extra, .. } = options;
     let dir = dir.path().display();
+    let (relay, relay_port) = (sink.addr().ip(), sink.addr().port());
     let (uid, gid) = (maildir::UID, maildir::GID);
     // To the login process the fields are passdb fields; a session only knows the userdb's, so they are copied there.
     let mut in_login = String::new();
@@ -190,6 +215,14 @@ pop3_uidl_format = %08Xu%08Xv
 pop3_no_flag_updates = yes
 pop3_delete_type = flag
 pop3_deleted_flag = "$POP3Deleted"
+hostname = backend.test
+submission_relay_host = {relay}
+submission_relay_port = {relay_port}
+# XCLIENT is said there where it is offered.
+submission_relay_trusted = yes
+plugin {{
+  sieve = file:~/sieve;active=~/.dovecot.sieve
+}}
 {extra}
 "#
     )

@@ -7,8 +7,12 @@
 //!
 //! * `imap_id_log = *` logs all pairs of an ID command, also the `x-` ones, and also those it does not believe. So that
 //!   line proves what was said; the `rip=` of the same connection proves what was believed.
-//! * POP3 has no such line: XCLIENT is not logged. The `rip=` and `forward_` of the `Login:` line prove what was believed;
-//!   the `forward_fields=` of the auth client's debug line is the same once more.
+//! * The others have no such line: XCLIENT is not logged. The `rip=` and `forward_` of the `Login:` line prove what was
+//!   believed; the `forward_fields=` of the auth client's debug line is the same once more.
+//! * Submission is a relay: its process connects to the next server while a login is answered, so without one nobody can
+//!   sign in. Before TLS it offers strangers `AUTH` without any mechanism, and ManageSieve offers `"SASL" ""`.
+//! * The Submission proxy says its own `hostname` in EHLO, pipelines the EHLO behind XCLIENT, and writes an IPv6 address
+//!   there without `IPV6:`.
 //! * A PROXY header is only read from `haproxy_trusted_networks`, and must come in one segment within 3 seconds. From
 //!   others, and without a header, the connection is closed.
 //! * A connection whose two ends have the same address counts as secured, so LOGIN without TLS from 127.0.0.1 to

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 
-use super::Instance;
 use super::instance::Setup;
-use crate::Dir;
+use super::{Addresses, Instance};
 use crate::certs::Authority;
+use crate::{Dir, Protocol};
 
 /// A running Dovecot proxy, an [`Instance`] that proxies. It checks no passwords: the backend does.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub enum Leg {
     /// STARTTLS or STLS, without looking at the certificate. This version sends its ID command before it, in clear, and
     /// its XCLIENT command behind it.
     StartTls,
-    /// TLS from the first byte, without looking at the certificate.
+    /// TLS from the first byte, without looking at the certificate; by ManageSieve, which has no port for that, STARTTLS.
     Tls,
 }
 
@@ -31,8 +31,8 @@ pub enum Leg {
 pub struct ProxyOptions {
     /// Where every login goes.
     pub backend: SocketAddr,
-    /// Where logins by POP3 go instead, if elsewhere.
-    pub pop3: Option<SocketAddr>,
+    /// Where logins by these protocols go instead.
+    pub elsewhere: Vec<(Protocol, SocketAddr)>,
     /// How it goes there.
     pub leg: Leg,
     /// `login_trusted_networks` of the proxy: who may tell it, with ID or XCLIENT, who is really calling.
@@ -52,7 +52,18 @@ impl ProxyOptions {
     pub fn to(backend: SocketAddr) -> ProxyOptions {
         let (trusted, extra) = (String::new(), String::new());
         let (forward, fields) = (Vec::new(), Vec::new());
-        ProxyOptions { backend, pop3: None, leg: Leg::Clear, trusted, forward, fields, sessions: 100, extra }
+        let (leg, elsewhere, sessions) = (Leg::Clear, Vec::new(), 100);
+        ProxyOptions { backend, elsewhere, leg, trusted, forward, fields, sessions, extra }
+    }
+
+    /// Proxies each protocol to its own address, this way.
+    pub fn to_each(at: &Addresses, leg: Leg) -> ProxyOptions {
+        let of = |protocol| match leg {
+            Leg::Clear | Leg::StartTls => at.of(protocol),
+            Leg::Tls => at.implicit(protocol).unwrap_or(at.of(protocol)),
+        };
+        let elsewhere = Protocol::ALL.map(|protocol| (protocol, of(protocol))).to_vec();
+        ProxyOptions { leg, elsewhere, ..ProxyOptions::to(of(Protocol::Imap)) }
     }
 }
 
@@ -88,35 +99,24 @@ impl DerefMut for Proxy {
 }
 
 fn config(options: &ProxyOptions) -> String {
-    let ProxyOptions { backend, pop3, leg, forward, fields, extra, .. } = options;
-    let leg = match leg {
-        Leg::Clear => "",
-        Leg::StartTls => " starttls=any-cert",
-        Leg::Tls => " ssl=any-cert",
-    };
-    let pop3 = pop3.as_ref().unwrap_or(backend);
-    // The database has one row for all; %s is the service that asks.
-    let by_service = |pop3: String, imap: String| {
-        if pop3 == imap { imap } else { format!("%{{if;%s;eq;pop3;{pop3};{imap}}}") }
-    };
-    let host = by_service(pop3.ip().to_string(), backend.ip().to_string());
-    let port = by_service(pop3.port().to_string(), backend.port().to_string());
-    let mut args = format!("proxy=y nopassword=y host={host} port={port}{leg}");
-    let forward = forward.iter().map(|(name, value)| format!("forward_{name}={value}"));
-    for word in forward.chain(fields.iter().cloned()) {
-        assert!(!word.contains(char::is_whitespace), "a field of this database is one word: {word:?}");
-        args.push(' ');
-        args.push_str(&word);
+    let ProxyOptions { backend, elsewhere, leg, extra, .. } = options;
+    let usual = database(options, *backend, *leg);
+    let mut others = String::new();
+    for protocol in Protocol::ALL {
+        let addr = elsewhere.iter().find(|(p, _)| *p == protocol).map_or(*backend, |(_, addr)| *addr);
+        let leg = if *leg == Leg::Tls && protocol.implicit().is_none() { Leg::StartTls } else { *leg };
+        let own = database(options, addr, leg);
+        // Databases of a protocol stand in front of those for all.
+        if own != usual {
+            others.push_str(&format!("protocol {} {{\n{own}}}\n", protocol.service()));
+        }
     }
     format!(
         "auth_mechanisms = plain login
 auth_failure_delay = 0 secs
 disable_plaintext_auth = no
-passdb {{
-  driver = static
-  args = {args}
-}}
-# A proxy has no mail of its own, but the protocol insists on a user database.
+hostname = proxy.test
+{others}{usual}# A proxy has no mail of its own, but the protocol insists on a user database.
 userdb {{
   driver = static
   args = uid=65534 gid=65534 home=/nonexistent
@@ -124,4 +124,22 @@ userdb {{
 {extra}
 "
     )
+}
+
+/// One row for all.
+fn database(options: &ProxyOptions, addr: SocketAddr, leg: Leg) -> String {
+    let ProxyOptions { forward, fields, .. } = options;
+    let leg = match leg {
+        Leg::Clear => "",
+        Leg::StartTls => " starttls=any-cert",
+        Leg::Tls => " ssl=any-cert",
+    };
+    let mut args = format!("proxy=y nopassword=y host={} port={}{leg}", addr.ip(), addr.port());
+    let forward = forward.iter().map(|(name, value)| format!("forward_{name}={value}"));
+    for word in forward.chain(fields.iter().cloned()) {
+        assert!(!word.contains(char::is_whitespace), "a field of this database is one word: {word:?}");
+        args.push(' ');
+        args.push_str(&word);
+    }
+    format!("passdb {{\n  driver = static\n  args = {args}\n}}\n")
 }
