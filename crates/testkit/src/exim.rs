@@ -14,6 +14,7 @@
 //!   `H=(sender.test) [127.0.0.1]`, `from [127.0.0.1] (port=51812 helo=sender.test)`.
 //! * It is patient with what comes early, because it offers PIPECONNECT: lines in front of the greeting, behind EHLO and
 //!   behind AUTH are carried out.
+//! * Before it answers the end of a message it waits 200 ms for more input, unless there is some already.
 //! * A session that is stopped is told `421 exim.test: Service not available - closing connection`.
 
 use std::fmt::Write as _;
