@@ -27,7 +27,7 @@ use crate::peer::{Conn, FakeServer};
 use crate::ports::{Port, free_port};
 use crate::process::Process;
 use crate::wait::{PATIENCE, poll};
-use crate::{Dir, Log, real};
+use crate::{Dir, Log, Protocol, real};
 
 /// A running nginx; ended and removed when dropped.
 #[derive(Debug)]
@@ -44,27 +44,16 @@ pub struct Nginx {
 /// One way through it.
 #[derive(Clone, Debug)]
 pub struct Way {
-    /// What it speaks, on both sides.
-    pub speaks: Speaks,
-    /// `xclient`; SMTP only.
+    /// What it speaks, on both sides. ManageSieve it does not know.
+    pub protocol: Protocol,
+    /// `xclient`, for Submission only.
     pub xclient: bool,
-    /// `proxy_smtp_auth`: it signs in at the backend; SMTP only.
+    /// `proxy_smtp_auth`: it signs in at the backend; for Submission only.
     pub auth: bool,
     /// STARTTLS or STLS on the side of the clients.
     pub tls: Option<Certificate>,
     /// More directives for this server.
     pub extra: String,
-}
-
-/// Protocols of nginx's mail proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaks {
-    /// SMTP with AUTH.
-    Smtp,
-    /// IMAP.
-    Imap,
-    /// POP3.
-    Pop3,
 }
 
 /// What the authentication server was asked.
@@ -90,14 +79,14 @@ pub enum Verdict {
 }
 
 impl Way {
-    /// For SMTP: with XCLIENT, and with AUTH at the backend.
-    pub fn smtp() -> Way {
-        Way { speaks: Speaks::Smtp, xclient: true, auth: true, tls: None, extra: String::new() }
+    /// For Submission: with XCLIENT, and with AUTH at the backend.
+    pub fn submission() -> Way {
+        Way { protocol: Protocol::Submission, xclient: true, auth: true, tls: None, extra: String::new() }
     }
 
     /// For IMAP or POP3.
-    pub fn mailbox(speaks: Speaks) -> Way {
-        Way { speaks, xclient: false, auth: false, ..Way::smtp() }
+    pub fn mailbox(protocol: Protocol) -> Way {
+        Way { protocol, xclient: false, auth: false, ..Way::submission() }
     }
 }
 
@@ -273,16 +262,18 @@ mail {{
 "
     );
     for (number, (way, port)) in ways.iter().zip(ports).enumerate() {
-        let Way { speaks, xclient, auth, tls, extra } = way;
+        let Way { protocol, xclient, auth, tls, extra } = way;
         text.push_str("  server {\n");
         for host in hosts() {
             let _ = writeln!(text, "    listen {};", SocketAddr::new(host, port.number()));
         }
         let on = |on: &bool| if *on { "on" } else { "off" };
-        let _ = match speaks {
-            Speaks::Smtp => writeln!(text, "    protocol smtp;\n    xclient {};\n    proxy_smtp_auth {};", on(xclient), on(auth)),
-            Speaks::Imap => writeln!(text, "    protocol imap;"),
-            Speaks::Pop3 => writeln!(text, "    protocol pop3;"),
+        let _ = match protocol {
+            Protocol::Submission => {
+                writeln!(text, "    protocol smtp;\n    xclient {};\n    proxy_smtp_auth {};", on(xclient), on(auth))
+            }
+            Protocol::Imap | Protocol::Pop3 => writeln!(text, "    protocol {};", protocol.name()),
+            Protocol::ManageSieve => panic!("nginx does not speak ManageSieve"),
         };
         if let Some(Certificate { cert_file, key_file, .. }) = tls {
             let (cert, key) = (cert_file.display(), key_file.display());
