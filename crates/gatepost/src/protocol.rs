@@ -66,6 +66,8 @@ pub struct Settings {
     pub greeting: String,
     /// After login.
     pub idle_timeout: Duration,
+    /// The whole phase before login, where the protocol wants another time than `limits.login_timeout`.
+    pub login_timeout: Option<Duration>,
 }
 
 /// Where a session after login stands.
@@ -113,6 +115,7 @@ const IMAP: Protocol = Protocol {
         retain_client_id: meant.imap.id_retain,
         greeting: meant.imap.greeting.clone(),
         idle_timeout: meant.imap.idle_timeout,
+        login_timeout: None,
     },
     goodbye: wire::imap::goodbye_line,
     position: || Position::Imap(wire::imap::position::Position::new()),
@@ -135,6 +138,7 @@ const POP3: Protocol = Protocol {
         retain_client_id: false,
         greeting: meant.pop3.greeting.clone(),
         idle_timeout: meant.pop3.idle_timeout,
+        login_timeout: None,
     },
     goodbye: wire::pop3::goodbye_line,
     position: || Position::Pop3(wire::pop3::position::Position::new()),

@@ -50,6 +50,8 @@ fn write(meant: &Meant, secrets: Secrets) -> String {
     out.backend(meant);
     out.imap(meant);
     out.pop3(meant);
+    out.managesieve(meant);
+    out.submission(meant);
     out.limits(meant);
     out.log(meant);
     out.admin(meant);
@@ -191,6 +193,8 @@ impl Out {
         self.line("proxy_protocol", &proxy, backend.proxy_protocol == default.proxy_protocol);
         let refused = word(words::REFUSED, backend.identity_refused);
         self.line("identity_refused", &refused, backend.identity_refused == default.identity_refused);
+        let login = word(words::LOGIN, backend.submission_login);
+        self.line("submission_login", &login, backend.submission_login == default.submission_login);
     }
 
     fn imap(&mut self, meant: &Meant) {
@@ -210,6 +214,25 @@ impl Out {
         self.line("capability", &quote(&pop3.capability), pop3.capability == default.capability);
         self.line("greeting", &quote(&pop3.greeting), pop3.greeting == default.greeting);
         self.duration("idle_timeout", pop3.idle_timeout, default.idle_timeout);
+    }
+
+    fn managesieve(&mut self, meant: &Meant) {
+        let (sieve, default) = (&meant.managesieve, sections::default_managesieve(&meant.server.name));
+        self.title("[protocol.managesieve]");
+        self.option("sieve", sieve.sieve.as_deref().map(quote));
+        self.option("notify", sieve.notify.as_deref().map(quote));
+        self.line("implementation", &quote(&sieve.implementation), sieve.implementation == default.implementation);
+        self.line("greeting", &quote(&sieve.greeting), sieve.greeting == default.greeting);
+        self.duration("idle_timeout", sieve.idle_timeout, default.idle_timeout);
+    }
+
+    fn submission(&mut self, meant: &Meant) {
+        let (submission, default) = (&meant.submission, sections::default_submission());
+        self.title("[protocol.submission]");
+        self.option("capability", submission.capability.as_deref().map(quote));
+        self.line("greeting", &quote(&submission.greeting), submission.greeting == default.greeting);
+        self.duration("login_timeout", submission.login_timeout, default.login_timeout);
+        self.duration("idle_timeout", submission.idle_timeout, default.idle_timeout);
     }
 
     fn limits(&mut self, meant: &Meant) {

@@ -35,6 +35,10 @@ pub struct Meant {
     pub imap: Imap,
     /// `[protocol.pop3]`.
     pub pop3: Pop3,
+    /// `[protocol.managesieve]`.
+    pub managesieve: ManageSieve,
+    /// `[protocol.submission]`.
+    pub submission: Submission,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.
@@ -287,6 +291,17 @@ pub struct Backend {
     pub proxy_protocol: BackendProxy,
     /// `identity_refused`, default fail.
     pub identity_refused: IdentityRefused,
+    /// `submission_login`, default password: how Submission signs in where a row does not say `proxy_noauth`.
+    pub submission_login: SubmissionLogin,
+}
+
+/// How Submission signs in at a backend (nginx's `xclient` and `proxy_smtp_auth`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubmissionLogin {
+    /// With the password.
+    Password,
+    /// With XCLIENT LOGIN and no password, as if each row had `proxy_noauth`.
+    Xclient,
 }
 
 /// One item of `backend.source_ips`.
@@ -343,6 +358,36 @@ pub struct Pop3 {
     pub capability: String,
     /// `greeting`: default the server's name and `Gatepost ready.`
     pub greeting: String,
+    /// `idle_timeout`: after login, default and at least 11 min.
+    pub idle_timeout: Duration,
+}
+
+/// `[protocol.managesieve]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManageSieve {
+    /// `sieve` (Dovecot's `managesieve_sieve_capability`): the extensions that clients are told before login; default: learnt
+    /// from the backends.
+    pub sieve: Option<String>,
+    /// `notify` (Dovecot's `managesieve_notify_capability`): the methods of notification; default: learnt.
+    pub notify: Option<String>,
+    /// `implementation` (Dovecot's `managesieve_implementation_string`): default `Gatepost`.
+    pub implementation: String,
+    /// `greeting`: default the server's name and `Gatepost ready.`
+    pub greeting: String,
+    /// `idle_timeout`: after login, default 2 h, at least 31 min.
+    pub idle_timeout: Duration,
+}
+
+/// `[protocol.submission]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// `capability` (Dovecot's `submission_backend_capabilities`): what EHLO tells clients besides what follows from the
+    /// connection; default: learnt from the backends.
+    pub capability: Option<String>,
+    /// `greeting`: behind `220 NAME ESMTP`, default `Gatepost ready.`
+    pub greeting: String,
+    /// `login_timeout`: in place of that of `[limits]`, default 5 min.
+    pub login_timeout: Duration,
     /// `idle_timeout`: after login, default and at least 11 min.
     pub idle_timeout: Duration,
 }

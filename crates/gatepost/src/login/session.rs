@@ -74,7 +74,8 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, 
     let limits = &live.meant.limits;
     let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), SessionId::from_random(chance::octets()));
     let stressed = house.seats.stressed();
-    let patience = if stressed { limits.login_timeout.min(STRESSED.0) } else { limits.login_timeout };
+    let login_timeout = (door.protocol.settings)(&live.meant).login_timeout.unwrap_or(limits.login_timeout);
+    let patience = if stressed { login_timeout.min(STRESSED.0) } else { login_timeout };
     let mut talk = Talk {
         record: Record::new(door.protocol.name, &origin),
         entry: house.roll.enter(door.protocol.name, door.address, &origin, clock),
@@ -212,7 +213,7 @@ impl Talk<'_> {
                         }
                         Err(_) => {
                             let state = front.state();
-                            let text = format!("not signed in within limits.login_timeout, state {state}");
+                            let text = format!("not signed in within login_timeout, state {state}");
                             self.leave(&mut *front, Goodbye::LoginTimeout, "login-timeout", text).await;
                             return None;
                         }

@@ -14,7 +14,7 @@ mod row;
 pub use hold::{Hold, LONGEST, Waiting};
 pub use meaning::meaning;
 
-use crate::config::meant::{Backend, LocalBackend};
+use crate::config::meant::{Backend, LocalBackend, SubmissionLogin};
 use crate::failure::{Failure, Kind, Side};
 use crate::users::chain::USED_UP;
 use crate::users::{Answer, Checked};
@@ -243,7 +243,7 @@ fn route(
         master: row.name("master")?,
         pass: row.pass()?,
         mechanism: row.mechanism(asked.mechanism)?,
-        noauth: asked.noauth && row.flag("proxy_noauth"),
+        noauth: asked.noauth && (row.flag("proxy_noauth") || asked.backend.submission_login == SubmissionLogin::Xclient),
         source: row.address("source_ip")?,
         timeout: row.interval("proxy_timeout", Duration::from_millis(1))?.unwrap_or(asked.backend.proxy_timeout),
         give_up_after: row.interval("proxy_host_immediate_failure_after", Duration::ZERO)?.unwrap_or(GIVE_UP_AFTER),

@@ -165,9 +165,11 @@ impl Row<'_> {
     /// Nobody has checked the password: what the backend is given must then be the client's own, or everybody could be
     /// anybody.
     pub(super) fn refuse_unchecked(&self, route: &Route) -> Result<(), Failure> {
-        for (field, present) in
-            [("pass", route.pass.is_some()), ("master", route.master.is_some()), ("proxy_noauth", self.flag("proxy_noauth"))]
-        {
+        for (field, present) in [
+            ("pass", route.pass.is_some()),
+            ("master", route.master.is_some()),
+            ("proxy_noauth", route.noauth || self.flag("proxy_noauth")),
+        ] {
             if present {
                 return Err(self.bad(
                     field,

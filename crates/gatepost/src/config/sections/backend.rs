@@ -3,7 +3,7 @@
 use super::local::local;
 use super::source_ips::source_ips;
 use crate::config::kinds;
-use crate::config::meant::{Backend, BackendProxy, BackendTls, Certificate, Listen};
+use crate::config::meant::{Backend, BackendProxy, BackendTls, Certificate, Listen, SubmissionLogin};
 use crate::config::problems::shown;
 use crate::config::reading::{Item, Reading, Section};
 use crate::config::written::What;
@@ -25,7 +25,11 @@ pub(in super::super) const PROXY: &[(&str, BackendProxy)] =
 pub(in super::super) const REFUSED: &[(&str, IdentityRefused)] =
     &[("fail", IdentityRefused::Fail), ("continue", IdentityRefused::Continue)];
 
-const LATER: &[&str] = &["submission_login", "proxy_mech"];
+/// `submission_login`.
+pub(in super::super) const LOGIN: &[(&str, SubmissionLogin)] =
+    &[("password", SubmissionLogin::Password), ("xclient", SubmissionLogin::Xclient)];
+
+const LATER: &[&str] = &["proxy_mech"];
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// The meaning; `listen` is where clients come in.
@@ -61,6 +65,7 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section, listen: &[Listen]
     let disconnect_spread = section.read_or(r, "disconnect_spread", spread, default.disconnect_spread);
     let proxy_protocol = section.read_or(r, "proxy_protocol", kinds::word(PROXY), default.proxy_protocol);
     let identity_refused = section.read_or(r, "identity_refused", kinds::word(REFUSED), default.identity_refused);
+    let submission_login = section.read_or(r, "submission_login", kinds::word(LOGIN), default.submission_login);
     section.later(r, LATER);
     Backend {
         tls,
@@ -76,6 +81,7 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section, listen: &[Listen]
         disconnect_spread,
         proxy_protocol,
         identity_refused,
+        submission_login,
     }
 }
 
@@ -95,6 +101,7 @@ pub(crate) fn default_backend() -> Backend {
         disconnect_spread: Duration::ZERO,
         proxy_protocol: BackendProxy::Off,
         identity_refused: IdentityRefused::Fail,
+        submission_login: SubmissionLogin::Password,
     }
 }
 

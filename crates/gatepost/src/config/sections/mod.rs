@@ -11,10 +11,12 @@ mod limits;
 mod listen;
 mod local;
 mod log;
+mod managesieve;
 mod pop3;
 mod protocol;
 mod server;
 mod source_ips;
+mod submission;
 mod tls;
 mod trust;
 mod users;
@@ -24,11 +26,13 @@ pub(crate) use backend::default_backend;
 pub(super) use imap::default_imap;
 pub(crate) use limits::default_limits;
 pub(super) use log::{DEFAULT_FACILITY, default_log, default_socket};
+pub(super) use managesieve::default_managesieve;
 pub(super) use pop3::default_pop3;
 pub(super) use server::default_server;
+pub(super) use submission::default_submission;
 /// The words of each key that takes one of several, for reading and for writing.
 pub(super) mod words {
-    pub(in super::super) use super::backend::{PROXY as BACKEND_PROXY, REFUSED, TLS as BACKEND_TLS};
+    pub(in super::super) use super::backend::{LOGIN, PROXY as BACKEND_PROXY, REFUSED, TLS as BACKEND_TLS};
     pub(in super::super) use super::listen::{CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS, XCLIENT};
     pub(in super::super) use super::log::{FACILITY, FORMAT, LEVEL, TARGET};
     pub(in super::super) use super::trust::BEFORE_TLS;
@@ -79,6 +83,12 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
     let mut pop3 = protocol.section(r, "pop3");
     let pop3_meant = pop3::read(r, &mut pop3, &server_meant.name);
     pop3.finish(r);
+    let mut managesieve = protocol.section(r, "managesieve");
+    let managesieve_meant = managesieve::read(r, &mut managesieve, &server_meant.name);
+    managesieve.finish(r);
+    let mut submission = protocol.section(r, "submission");
+    let submission_meant = submission::read(r, &mut submission);
+    submission.finish(r);
     protocol.later(r, r.catalog.later_protocols);
     protocol.finish(r);
     let mut limits = root.section(r, "limits");
@@ -101,6 +111,8 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
         backend: backend_meant,
         imap: imap_meant,
         pop3: pop3_meant,
+        managesieve: managesieve_meant,
+        submission: submission_meant,
         limits: limits_meant,
         log: log_meant,
         admin: admin_meant,

@@ -19,6 +19,7 @@ certificates = [{ cert = "tls/mail.pem", key = "tls/mail.key" }]
 alpn_strict = false
 [trust]
 networks = ["10.1.0.0/16", "::ffff:192.0.2.1", "2001:db8::/32"]
+login = ["192.0.2.1"]
 identity_before_tls = "drop"
 proxy_protocol = ["10.2.0.4", "2001:db8:2::/64"]
 [[listen]]
@@ -37,6 +38,9 @@ connections = 5000
 protocol = "pop3s"
 tls = "offloaded"
 proxy_protocol = "required"
+[[listen]]
+protocols = ["managesieve", "submission"]
+xclient = "exim"
 [[users]]
 driver = "static"
 username_format = "%Ln"
@@ -73,6 +77,7 @@ local = { pop3 = "[::1]:10110", imap = "Localhost:10143" }
 disconnect_spread = "10s"
 proxy_protocol = "v2"
 identity_refused = "continue"
+submission_login = "xclient"
 [protocol.imap]
 capability = "IMAP4rev1  ID"
 imap_id_send = "name * support-url https://example.com/"
@@ -83,6 +88,17 @@ idle_timeout = "31m"
 capability = "TOP  UIDL"
 greeting = "Hello \\ \"you\""
 idle_timeout = "1h"
+[protocol.managesieve]
+sieve = "fileinto  reject"
+notify = "mailto"
+implementation = "Dovecot Pigeonhole"
+greeting = "Hello"
+idle_timeout = "40m"
+[protocol.submission]
+capability = "8BITMIME  SIZE=52428800"
+greeting = "Hello"
+login_timeout = "1m"
+idle_timeout = "12m"
 [limits]
 line = "64KiB"
 literal = "65B"
@@ -140,7 +156,8 @@ fn every_key_has_its_meaning() {
     dir.put("gatepost.toml", FULL.as_bytes());
     let loaded = dir.load().unwrap();
     assert_eq!(loaded.warnings, [], "a pin makes up for tls_verify = false, and all listeners offer TLS");
-    let Meant { server, tls, trust, listen, users, backend, imap, pop3, limits, log, admin } = loaded.meant;
+    let Meant { server, tls, trust, listen, users, backend, imap, pop3, managesieve, submission, limits, log, admin } =
+        loaded.meant;
     let file = |name: &str| dir.0.join(name);
 
     assert_eq!((server.name.as_str(), server.user.as_deref(), server.threads), ("edge.example.com", Some("gatepost"), 3));
@@ -149,6 +166,7 @@ fn every_key_has_its_meaning() {
     assert_eq!((&tls.certificates[0].cert, &tls.certificates[0].key), (&file("tls/mail.pem"), &file("tls/mail.key")));
     let networks: Vec<String> = trust.networks.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.1.0.0/16", "192.0.2.1/32", "2001:db8::/32"]);
+    assert_eq!(trust.login, ["192.0.2.1/32".parse::<ipnet::IpNet>().unwrap()]);
     assert!(!trust.identity_before_tls);
     let balancers: Vec<String> = trust.proxy_protocol.iter().map(ToString::to_string).collect();
     assert_eq!(balancers, ["10.2.0.4/32", "2001:db8:2::/64"]);
@@ -157,7 +175,7 @@ fn every_key_has_its_meaning() {
         .iter()
         .map(|one| {
             let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, xclient, connections, at: _ } = one;
-            assert_eq!(*xclient, meant::XclientAs::Usual);
+            assert_eq!(*xclient == meant::XclientAs::Exim, *protocol == "submission");
             let most = connections.map_or(String::new(), |most| format!(" {most}"));
             format!("{protocol} {address} {tls:?} {cleartext_auth:?} {proxy_protocol:?} {optional}{most}")
         })
@@ -177,11 +195,15 @@ fn every_key_has_its_meaning() {
             "pop3 [::]:110 StartTls Loopback Mixed true 5000",
             "pop3 0.0.0.0:995 Offloaded Loopback Required true",
             "pop3 [::]:995 Offloaded Loopback Required true",
+            "managesieve 0.0.0.0:4190 StartTls Loopback Off true",
+            "managesieve [::]:4190 StartTls Loopback Off true",
+            "submission 0.0.0.0:587 StartTls Loopback Off true",
+            "submission [::]:587 StartTls Loopback Off true",
         ]
     );
     assert_eq!(listen[0].cleartext_auth, CleartextAuth::Never);
-    assert_eq!(listen[0].at, format!("{}:14:1", file("gatepost.toml").display()));
-    assert_eq!(listen[5].at, format!("{}:20:24", file("gatepost.toml").display()));
+    assert_eq!(listen[0].at, format!("{}:15:1", file("gatepost.toml").display()));
+    assert_eq!(listen[5].at, format!("{}:21:24", file("gatepost.toml").display()));
 
     let [first, second, third] = users.as_slice() else { panic!("three databases: {users:?}") };
     assert_eq!((first.name.as_str(), first.driver), ("static-1", "static"));
@@ -225,6 +247,7 @@ fn every_key_has_its_meaning() {
     assert_eq!(local, [("imap".to_owned(), to("Localhost", 10143)), ("pop3".to_owned(), to("::1", 10110))]);
     assert_eq!(backend.disconnect_spread, Duration::from_secs(10));
     assert_eq!((backend.proxy_protocol, backend.identity_refused), (BackendProxy::V2, IdentityRefused::Continue));
+    assert_eq!(backend.submission_login, meant::SubmissionLogin::Xclient);
 
     assert_eq!(imap.capability.as_deref(), Some("IMAP4rev1 ID"));
     assert_eq!(imap.id_send, [pair("name", "Gatepost"), pair("support-url", "https://example.com/")]);
@@ -232,6 +255,21 @@ fn every_key_has_its_meaning() {
     assert_eq!(imap.idle_timeout, Duration::from_secs(1860));
     assert_eq!((pop3.capability.as_str(), pop3.greeting.as_str()), ("TOP UIDL", "Hello \\ \"you\""));
     assert_eq!(pop3.idle_timeout, Duration::from_secs(3600));
+    let expected = meant::ManageSieve {
+        sieve: Some("fileinto reject".into()),
+        notify: Some("mailto".into()),
+        implementation: "Dovecot Pigeonhole".into(),
+        greeting: "Hello".into(),
+        idle_timeout: Duration::from_secs(2400),
+    };
+    assert_eq!(managesieve, expected);
+    let expected = meant::Submission {
+        capability: Some("8BITMIME SIZE=52428800".into()),
+        greeting: "Hello".into(),
+        login_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(720),
+    };
+    assert_eq!(submission, expected);
 
     let expected = meant::Limits {
         line: 65536,
@@ -282,6 +320,17 @@ fn the_smallest_file() {
     assert_eq!(meant.pop3.capability, "TOP UIDL RESP-CODES PIPELINING AUTH-RESP-CODE");
     assert_eq!(meant.pop3.greeting, "edge.example.com Gatepost ready.");
     assert_eq!(meant.pop3.idle_timeout, Duration::from_secs(660));
+    assert!(meant.trust.login.is_empty());
+    assert_eq!(
+        (meant.listen[0].xclient, meant.backend.submission_login),
+        (meant::XclientAs::Usual, meant::SubmissionLogin::Password)
+    );
+    let sieve = &meant.managesieve;
+    assert_eq!((&sieve.sieve, &sieve.notify, sieve.implementation.as_str()), (&None, &None, "Gatepost"));
+    assert_eq!((sieve.greeting.as_str(), sieve.idle_timeout.as_secs()), ("edge.example.com Gatepost ready.", 7200));
+    let submission = &meant.submission;
+    assert_eq!((&submission.capability, submission.greeting.as_str()), (&None, "Gatepost ready."));
+    assert_eq!((submission.login_timeout.as_secs(), submission.idle_timeout.as_secs()), (300, 660));
     assert_eq!((meant.limits.line, meant.limits.literal, meant.limits.user_connections), (8192, 4096, 50));
     assert_eq!((meant.log.format, meant.log.level, meant.log.target), (LogFormat::Text, LogLevel::Info, LogTarget::Stderr));
 }

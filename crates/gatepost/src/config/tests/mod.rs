@@ -20,6 +20,9 @@ pub(super) static CATALOG: Catalog = Catalog {
         ProtocolName { name: "imaps", port: 993, tls: ListenTls::Implicit, base: "imap" },
         ProtocolName { name: "pop3", port: 110, tls: ListenTls::StartTls, base: "pop3" },
         ProtocolName { name: "pop3s", port: 995, tls: ListenTls::Implicit, base: "pop3" },
+        ProtocolName { name: "managesieve", port: 4190, tls: ListenTls::StartTls, base: "managesieve" },
+        ProtocolName { name: "submission", port: 587, tls: ListenTls::StartTls, base: "submission" },
+        ProtocolName { name: "submissions", port: 465, tls: ListenTls::Implicit, base: "submission" },
     ],
     drivers: &[
         DriverName {
@@ -41,7 +44,7 @@ pub(super) static CATALOG: Catalog = Catalog {
             ],
         },
     ],
-    later_protocols: &["managesieve", "submission", "submissions", "lmtp", "smtp"],
+    later_protocols: &["lmtp", "smtp"],
     later_drivers: &["mysql", "pgsql", "ldap", "oauth2", "auth_http", "http", "dovecot", "popmap", "popmap-regex"],
 };
 

@@ -184,9 +184,9 @@ fn backend() {
         &["12:19: error[value]: `backend.self_addresses`: `192.0.2.1:143` is no address|without a port", "12:36: error[value]"],
     );
     behind(
-        "[backend]\nsubmission_login = \"xclient\"\nproxy_mech = \"PLAIN\"\nsource_ip = \"192.0.2.1\"",
+        "[backend]\nsubmission_login = \"none\"\nproxy_mech = \"PLAIN\"\nsource_ip = \"192.0.2.1\"",
         &[
-            "12:1: error[later]: `backend.submission_login` is not in this version",
+            "12:20: error[value]: `backend.submission_login` cannot be `none`|`password`, `xclient`",
             "13:1: error[later]: `backend.proxy_mech`",
             "14:1: error[unknown]: there is no `source_ip` in [backend]|did you mean `source_ips`?",
         ],
@@ -373,6 +373,37 @@ fn pop3() {
     pop3(&format!("capability = \"{}\"", "x".repeat(511)), &["12:14: error[value]: |is no name"]);
     pop3(&format!("capability = \"{}\"", "xxxx ".repeat(201)), &["12:14: error[value]: |is longer than 1000 octets"]);
     pop3("capability = [\"TOP\"]", &["12:14: error[kind]: `protocol.pop3.capability` is an array"]);
+}
+
+#[test]
+fn managesieve() {
+    let sieve = |line: &str, expected: &[&str]| behind(&format!("[protocol.managesieve]\n{line}"), expected);
+    sieve("idle_timeout = \"30m\"", &["12:16: error[range]: |from 31m to 30d (RFC 5804 section 1.2"]);
+    sieve("sieve = \"fileinto comparator-i;ascii-numeric\"", &[]);
+    sieve("sieve = \" \"", &["12:9: error[value]: `protocol.managesieve.sieve` names nothing|learnt from the backends"]);
+    sieve("sieve = \"+vacation\"", &["12:9: error[value]: |it is the list itself"]);
+    sieve("notify = 'a\\b'", &["12:10: error[value]: |is no such name"]);
+    sieve(&format!("sieve = \"{}\"", "xxxx ".repeat(201)), &["12:9: error[value]: |is longer than 1000 octets"]);
+    sieve("implementation = 'a \"b\"'", &["12:18: error[value]: |without quotes"]);
+    sieve("implementation = \"Grüß\"", &["12:18: error[value]: |printable ASCII"]);
+    sieve("implementation = \"Cyrus timsieved v3\"", &[]);
+}
+
+#[test]
+fn submission() {
+    let submission = |line: &str, expected: &[&str]| behind(&format!("[protocol.submission]\n{line}"), expected);
+    submission("idle_timeout = \"10m\"", &["12:16: error[range]: |from 11m to 30d (RFC 5321 section 4.5.3.2"]);
+    submission("login_timeout = \"9s\"", &["12:17: error[range]: |from 10s to 1h (RFC 5321 section 4.5.3.2.7"]);
+    submission("capability = \"8BITMIME SIZE=10 BURL=imap\"", &[]);
+    for own in ["AUTH", "auth=PLAIN", "StartTLS", "XCLIENT", "XFORWARD"] {
+        let expected = format!("12:14: error[value]: |holds `{own}`, which follows from|adds it");
+        submission(&format!("capability = \"8BITMIME {own}\""), &[&expected]);
+    }
+    submission("capability = \"SIZE:10\"", &["12:14: error[value]: |holds `SIZE:10`, which is no keyword of EHLO"]);
+    submission("capability = \"-X\"", &["12:14: error[value]: |holds `-X`, which is no keyword"]);
+    submission("capability = \"\"", &["12:14: error[value]: `protocol.submission.capability` is empty"]);
+    submission(&format!("capability = \"{}\"", "xxxx ".repeat(201)), &["12:14: error[value]: |is longer than 1000 octets"]);
+    submission(&format!("greeting = \"{}\"", "x".repeat(241)), &["12:12: error[value]: |is longer than 240 octets"]);
 }
 
 #[test]
