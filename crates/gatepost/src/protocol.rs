@@ -56,8 +56,8 @@ impl Protocol {
 
 /// `[protocol.NAME]`, as sessions need it.
 pub struct Settings {
-    /// What clients are told before login; learnt from the backends if none.
-    pub capability: Option<String>,
+    /// What clients are told before login.
+    pub capability: Capability,
     /// What we say of ourselves.
     pub server_id: Vec<(String, String)>,
     /// The client's own words about itself are handed on.
@@ -70,12 +70,40 @@ pub struct Settings {
     pub login_timeout: Option<Duration>,
 }
 
+/// Whose capabilities a client is told before login, beside what the front says by itself.
+pub enum Capability {
+    /// What the backends have told.
+    Learnt,
+    /// These.
+    Fixed(String),
+    /// These, and of what the backends have told the words with other names in front of `=`.
+    Over(String),
+}
+
+impl Capability {
+    /// The words, apart by blanks.
+    pub fn words(&self, learnt: impl FnOnce() -> String) -> String {
+        match self {
+            Capability::Learnt => learnt(),
+            Capability::Fixed(words) => words.clone(),
+            Capability::Over(ours) => {
+                let name = |word: &str| word.split('=').next().unwrap_or_default().to_ascii_uppercase();
+                let said = learnt();
+                let others = said.split_ascii_whitespace().filter(|word| !ours.split(' ').any(|own| name(own) == name(word)));
+                ours.split(' ').chain(others).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+}
+
 /// Where a session after login stands.
 pub enum Position {
     /// IMAP.
     Imap(wire::imap::position::Position),
     /// POP3.
     Pop3(wire::pop3::position::Position),
+    /// ManageSieve.
+    Sieve(wire::sieve::position::Position),
 }
 
 impl Position {
@@ -84,6 +112,7 @@ impl Position {
         match self {
             Position::Imap(position) => position.is_safe(),
             Position::Pop3(position) => position.is_safe(),
+            Position::Sieve(position) => position.is_safe(),
         }
     }
 }
@@ -93,12 +122,13 @@ impl relay::pump::Watch for Position {
         match self {
             Position::Imap(position) => position.saw(to_client),
             Position::Pop3(position) => position.saw(to_client),
+            Position::Sieve(position) => position.saw(to_client),
         }
     }
 }
 
 /// All protocols.
-pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3];
+pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3, MANAGESIEVE];
 
 const IMAP: Protocol = Protocol {
     name: "imap",
@@ -110,7 +140,7 @@ const IMAP: Protocol = Protocol {
     noauth: false,
     parting: b"d1 ID NIL\r\nd2 LOGOUT\r\n",
     settings: |meant| Settings {
-        capability: meant.imap.capability.clone(),
+        capability: meant.imap.capability.clone().map_or(Capability::Learnt, Capability::Fixed),
         server_id: meant.imap.id_send.clone(),
         retain_client_id: meant.imap.id_retain,
         greeting: meant.imap.greeting.clone(),
@@ -133,7 +163,7 @@ const POP3: Protocol = Protocol {
     noauth: false,
     parting: b"QUIT\r\n",
     settings: |meant| Settings {
-        capability: Some(meant.pop3.capability.clone()),
+        capability: Capability::Fixed(meant.pop3.capability.clone()),
         server_id: Vec::new(),
         retain_client_id: false,
         greeting: meant.pop3.greeting.clone(),
@@ -146,6 +176,42 @@ const POP3: Protocol = Protocol {
     client_id: |_| String::new(),
     tellable: |_| String::new(),
 };
+
+const MANAGESIEVE: Protocol = Protocol {
+    name: "managesieve",
+    port: 4190,
+    implicit: None,
+    alpn: &["managesieve"],
+    front: |terms, limits| Box::new(wire::sieve::front::Front::new(terms, sieve_caps(limits))),
+    dialect: || Box::new(wire::sieve::dialect::Sieve::new()),
+    noauth: false,
+    parting: b"LOGOUT\r\n",
+    settings: |meant| {
+        let told = [
+            ("IMPLEMENTATION", Some(&meant.managesieve.implementation)),
+            ("SIEVE", meant.managesieve.sieve.as_ref()),
+            ("NOTIFY", meant.managesieve.notify.as_ref()),
+        ];
+        let words = told.iter().flat_map(|(name, words)| words.iter().flat_map(move |words| in_words(name, words)));
+        Settings {
+            capability: Capability::Over(words.collect::<Vec<_>>().join(" ")),
+            server_id: Vec::new(),
+            retain_client_id: false,
+            greeting: meant.managesieve.greeting.clone(),
+            idle_timeout: meant.managesieve.idle_timeout,
+            login_timeout: None,
+        }
+    },
+    goodbye: wire::sieve::goodbye_line,
+    position: || Position::Sieve(wire::sieve::position::Position::new()),
+    client_id: |_| String::new(),
+    tellable: wire::sieve::capability::tellable,
+};
+
+/// A value with blanks in it as words of one name.
+fn in_words<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = String> + 'a {
+    value.split_ascii_whitespace().map(move |word| format!("{name}={word}"))
+}
 
 fn imap_caps(limits: &Limits) -> wire::imap::Caps {
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
@@ -163,6 +229,15 @@ fn pop3_caps(limits: &Limits) -> wire::pop3::Caps {
     wire::pop3::Caps { bad_commands: count(limits.bad_commands), commands: count(limits.commands), ..wire::pop3::Caps::default() }
 }
 
+fn sieve_caps(limits: &Limits) -> wire::sieve::Caps {
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    wire::sieve::Caps {
+        bad_commands: count(limits.bad_commands),
+        commands: count(limits.commands),
+        ..wire::sieve::Caps::default()
+    }
+}
+
 /// The row of a protocol.
 pub fn find(name: &str) -> Option<&'static Protocol> {
     PROTOCOLS.iter().find(|protocol| protocol.name == name)
@@ -177,3 +252,25 @@ pub static NAMES: LazyLock<Vec<ProtocolName>> = LazyLock::new(|| {
     };
     PROTOCOLS.iter().flat_map(names).flatten().collect()
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_configured_goes_over_what_was_learnt() {
+        let learnt = || "SIEVE=a SIEVE=b NOTIFY=mailto MAXREDIRECTS=4".to_owned();
+        assert_eq!(Capability::Learnt.words(learnt), learnt());
+        assert_eq!(Capability::Fixed("X".into()).words(learnt), "X");
+        assert_eq!(Capability::Over("I=x SIEVE=c".into()).words(learnt), "I=x SIEVE=c NOTIFY=mailto MAXREDIRECTS=4");
+    }
+
+    #[test]
+    fn no_name_and_no_port_stands_for_two_protocols() {
+        let names: Vec<_> = NAMES.iter().map(|row| row.name).collect();
+        assert_eq!(names, ["imap", "imaps", "pop3", "pop3s", "managesieve"]);
+        let ports: Vec<_> = NAMES.iter().map(|row| row.port).collect();
+        assert_eq!(ports, [143, 993, 110, 995, 4190]);
+        assert!(PROTOCOLS.iter().all(|row| std::ptr::eq(find(row.name).unwrap(), row)));
+    }
+}

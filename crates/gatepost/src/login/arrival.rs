@@ -213,7 +213,7 @@ impl Arrival {
             may_vouch: self.may_vouch.is_some(),
             xclient_as_exim: door.xclient == XclientAs::Exim,
             server: live.meant.server.name.clone(),
-            capability: settings.capability.clone().unwrap_or_else(learnt),
+            capability: settings.capability.words(learnt),
             greeting: settings.greeting.clone(),
             server_id: settings.server_id.clone(),
             retain_client_id: settings.retain_client_id,

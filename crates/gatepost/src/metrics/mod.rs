@@ -30,9 +30,12 @@ const LOGIN: &[u64] = &[
 /// How a connection ended that never signed in: the journal's words. A test compares them with the documentation.
 pub const LEFT: &[&str] = &[
     "alpn",
+    "bdat-before-login",
     "closed",
     "http-on-imap",
+    "http-on-managesieve",
     "http-on-pop3",
+    "http-on-submission",
     "hung-up",
     "kicked",
     "limit",
@@ -42,6 +45,7 @@ pub const LEFT: &[&str] = &[
     "logout",
     "lost",
     "malformed-literal",
+    "pipelining",
     "proxy-checksum",
     "proxy-command",
     "proxy-family",
@@ -55,6 +59,7 @@ pub const LEFT: &[&str] = &[
     "proxy-too-long",
     "proxy-v1",
     "proxy-version",
+    "quoted-too-long",
     "shutting-down",
     "starttls-injection",
     "tls",
