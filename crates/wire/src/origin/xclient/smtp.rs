@@ -5,11 +5,11 @@
 //! twice or not xtext refuses the whole command, because two readers that disagree about one value disagree about who is calling.
 //! One leniency is Postfix's: a value may hold a bare `=`.
 //!
-//! [`write()`] says an [`Introduction`](crate::dance::Introduction), a user that we vouch for, or both, to a server that listed what it takes ([`Offered`]).
-//! What it did not list is not said. Commands are shorter than [`COMMAND_MAX`]; what does not fit goes ahead in commands of its
-//! own, while the client itself stays together in the *last* one: Postfix takes no more XCLIENT of a peer that has named a
-//! client, and forgets HELO, PROTO and LOGIN with the next. Exim and KumoMTA, known by what they do not list, want all in one
-//! command, and IPv6 addresses bare.
+//! [`write()`] says an [`Introduction`](crate::dance::Introduction), a user that we vouch for, or both, to a server that listed
+//! what it takes ([`Offered`]). What it did not list is not said. Commands are shorter than [`COMMAND_MAX`]; what does not fit
+//! goes ahead in commands of its own, while the client itself stays together in the *last* one: Postfix takes no more XCLIENT of
+//! a peer that has named a client, and forgets HELO, PROTO and LOGIN with the next. Exim and KumoMTA, known by what they do not
+//! list, want all in one command, and IPv6 addresses bare.
 //!
 //! Left to others: whether the peer may be believed, the replies, and the conversation that begins anew behind each command.
 

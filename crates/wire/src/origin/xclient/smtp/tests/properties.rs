@@ -9,13 +9,13 @@ fn any_ip() -> impl Strategy<Value = IpAddr> {
 /// Names as they are, as they should be, and as somebody would like them to be.
 fn any_told() -> impl Strategy<Value = Option<Told>> {
     let word = prop_oneof![
-        "[a-z0-9_]{1,63}(\\.[a-z0-9][a-z0-9_-]{0,61}[a-z0-9]){0,3}",
-        "\\[(IPv6:)?[0-9a-f.:]{1,20}\\]",
-        "[ -~]{0,40}",
-        ".{0,40}",
-        Just("a\r\nQUIT".to_owned()),
-        Just("x LOGIN=root".to_owned()),
-        Just("[TEMPUNAVAIL]".to_owned()),
+        6 => "[a-z0-9_]{1,63}(\\.[a-z0-9][a-z0-9_-]{0,61}[a-z0-9]){0,3}",
+        2 => any_ip().prop_map(|ip| format!("[{}{ip}]", if ip.is_ipv6() { "IPv6:" } else { "" })),
+        1 => "[ -~]{0,40}",
+        1 => ".{0,40}",
+        1 => Just("a\r\nQUIT".to_owned()),
+        1 => Just("x LOGIN=root".to_owned()),
+        1 => Just("[TEMPUNAVAIL]".to_owned()),
     ];
     let told = prop_oneof![
         4 => word.prop_map(|word| Told::Known(word.into())),
@@ -40,7 +40,7 @@ prop_compose! {
         spoke in proptest::sample::select(
             &[None, Some(MailProtocol::Smtp), Some(MailProtocol::Esmtp), Some(MailProtocol::Lmtp)][..]),
         patience in proptest::option::of(1u32..),
-        forward in proptest::collection::vec(".{0,300}", 0..6),
+        forward in proptest::collection::vec(prop_oneof!["[ -~ä]{0,300}", ".{0,300}"], 0..6),
     ) -> Introduction {
         let mut origin = Origin::at_accept(
             SocketAddr::new(client, client_port),
@@ -103,6 +103,7 @@ proptest! {
             Some(Told::Known(word)) if !left_out(name) => Some(Told::Known(word.clone())),
             _ => Some(Told::Unavailable),
         };
+        let said_pair = |field: &&ForwardField| lists("FORWARD") && !left_out(&format!("forward_{}", field.name));
         let origin = &intro.origin;
         let mut expected = OriginUpdate {
             client_ip: lists("ADDR").then(|| origin.client.0.ip()),
@@ -113,7 +114,7 @@ proptest! {
             session: Some(origin.session.clone()).filter(|_| lists("SESSION") && !left_out("SESSION")),
             hops: Some(origin.hops).filter(|_| lists("TTL") && !left_out("TTL")),
             transport: origin.transport.filter(|_| lists("CLIENT-TRANSPORT") && !left_out("CLIENT-TRANSPORT")),
-            forward: origin.forward.iter().filter(|field| lists("FORWARD") && !left_out(&format!("forward_{}", field.name))).cloned().collect(),
+            forward: origin.forward.iter().filter(said_pair).cloned().collect(),
             host_name: told_of("NAME", &origin.host_name),
             reverse_name: told_of("REVERSE_NAME", &origin.reverse_name),
             helo: told_of("HELO", &origin.helo),
@@ -219,26 +220,52 @@ proptest! {
     }
 }
 
-/// Attributes with values that are close to being right.
+/// Attributes with values that are right, or close to it.
 fn any_line() -> impl Strategy<Value = Vec<u8>> {
-    let name = proptest::sample::select(ATTRIBUTES.map(|(_, name)| name).to_vec()).prop_flat_map(
-        |name| prop_oneof![8 => Just(name.to_owned()), 1 => Just(name.to_ascii_lowercase()), 1 => Just(format!("{name}X"))],
-    );
-    let value = prop_oneof![
-        6 => "[a-zA-Z0-9._-]{1,20}",
-        3 => "[0-9]{1,6}",
-        3 => "(IPV6:)?[0-9a-f:]{2,20}",
-        2 => "(192\\.0\\.2\\.[0-9]{1,3}|ESMTP|SMTP|LMTP|TLS|::1|\\[UNAVAILABLE\\]|\\[TEMPUNAVAIL\\])",
-        2 => "([a-z]|\\+[0-9A-Fa-f]{2}){1,12}",
-        1 => "[ -~]{0,12}",
-        1 => ".{0,12}",
-    ];
-    let octets = proptest::collection::vec(any::<u8>(), 0..6);
-    let word = (name, value, "[ \t]{0,2}", proptest::option::weighted(0.05, octets));
-    proptest::collection::vec(word, 1..5).prop_map(|words| {
-        let word = |(name, value, blank, octets): (String, String, String, Option<Vec<u8>>)| {
-            [format!("{name}={value}").into_bytes(), octets.unwrap_or_default(), blank.into_bytes(), b" ".to_vec()].concat()
-        };
-        words.into_iter().flat_map(word).collect()
+    let word = proptest::sample::select(ATTRIBUTES.to_vec()).prop_flat_map(|(attribute, name)| {
+        let name = prop_oneof![8 => Just(name.to_owned()), 1 => Just(name.to_ascii_lowercase()), 1 => Just(format!("{name}X"))];
+        (name, prop_oneof![12 => right(attribute), 1 => close()], "[ \t]{1,3}")
+    });
+    let octets = proptest::option::weighted(0.2, (0usize.., any::<u8>()));
+    (proptest::collection::vec(word, 1..5), octets).prop_map(|(words, octet)| {
+        let mut line: Vec<u8> =
+            words.iter().map(|(name, value, blank)| format!("{name}={value}{blank}")).collect::<String>().into();
+        if let Some((at, octet)) = octet {
+            line.insert(at % line.len(), octet);
+        }
+        line
     })
+}
+
+fn right(attribute: Attribute) -> BoxedStrategy<String> {
+    match attribute {
+        Attribute::Name | Attribute::ReverseName | Attribute::DestName => {
+            "[a-z][a-z0-9]{1,9}(\\.[a-z][a-z0-9_]{0,9}){0,3}".boxed()
+        }
+        Attribute::Addr | Attribute::DestAddr => any_ip().prop_map(|ip| ip.to_string()).boxed(),
+        Attribute::Port | Attribute::DestPort | Attribute::Ttl | Attribute::Timeout => "[1-9][0-9]{0,3}".boxed(),
+        Attribute::Proto => "E?SMTP|LMTP".boxed(),
+        Attribute::Helo => "([!-*,-~]|\\+[2-7][1-9A-Ea-e]){1,20}".boxed(),
+        Attribute::Login => "[a-z]([a-z=]|\\+20[a-z]|\\+4[0-9A-Fa-f]|\\+[Cc]3\\+[Bb]6){0,20}".boxed(),
+        Attribute::Session => "([!#-*,-<>-\\[\\]-~]|\\+2B|\\+3d){1,64}".boxed(),
+        Attribute::Transport => "TLSv1\\.3|insecure".boxed(),
+        Attribute::Forward => proptest::collection::vec("[a-z]{1,9}=[ -~]{0,20}", 1..4)
+            .prop_map(|pairs| {
+                let pairs = crate::encode::base64_encode(pairs.join("\t").as_bytes());
+                String::from_utf8_lossy(pairs.expose()).replace('+', "+2B").replace('=', "+3d")
+            })
+            .boxed(),
+    }
+}
+
+fn close() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-zA-Z0-9._-]{1,20}",
+        "[0-9]{1,6}",
+        "(IPV6:)?[0-9a-f:]{2,20}",
+        "\\[UNAVAILABLE\\]|\\[TEMPUNAVAIL\\]",
+        "([a-z]|\\+[0-9A-Fa-f]{2}){1,12}",
+        "[ -~]{0,12}",
+        ".{0,12}",
+    ]
 }

@@ -11,7 +11,8 @@ fn each_kind_of_server_hears_what_it_lists() {
         ),
         (
             DOVECOT,
-            "SESSION=sVyHBLBg+2BLN/AAAB TTL=5 ADDR=192.0.2.10 PORT=4711 HELO=client.example PROTO=ESMTP LOGIN=joe+2Bx@example.org",
+            "SESSION=sVyHBLBg+2BLN/AAAB TTL=5 ADDR=192.0.2.10 PORT=4711 HELO=client.example PROTO=ESMTP \
+             LOGIN=joe+2Bx@example.org",
         ),
         (EXIM, "DESTADDR=198.51.100.1 DESTPORT=587 NAME=[UNAVAILABLE] ADDR=192.0.2.10 PORT=4711 LOGIN=joe+2Bx@example.org"),
     ] {
