@@ -45,3 +45,4 @@ mod supervised;
 mod trace;
 mod upgrade;
 mod verbs;
+mod xclient_said;

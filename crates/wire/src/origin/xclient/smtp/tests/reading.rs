@@ -205,3 +205,32 @@ fn reasons_are_fit_to_be_told() {
     assert_eq!(long, format!("unknown attribute: {}...", "X".repeat(29)));
     assert!(!read_all("LOGIN=joe+0Asecret").unwrap_err().to_string().contains("secret"));
 }
+
+#[test]
+fn what_known_peers_say_is_understood() {
+    let dovecot = "HELO=client.example PROTO=ESMTP TTL=2 PORT=4711 ADDR=2001:db8::7 SESSION=a+2Bb FORWARD=Y29sb3VyPWJsdWU+3D";
+    let expected = OriginUpdate {
+        client_ip: Some("2001:db8::7".parse().unwrap()),
+        client_port: Some(4711),
+        session: SessionId::new("a+b"),
+        hops: Some(HopsLeft::said(2)),
+        forward: vec![forward("colour", "blue")],
+        helo: known("client.example"),
+        spoke: Some(MailProtocol::Esmtp),
+        ..OriginUpdate::default()
+    };
+    assert_eq!(read_all(dovecot), Ok(expected));
+    // One that knows nothing of its client but where it is.
+    let said = read_all("HELO=[UNAVAILABLE] PROTO=ESMTP LOGIN=[UNAVAILABLE] TTL=4 PORT=25 ADDR=192.0.2.1 SESSION=x").unwrap();
+    assert_eq!((said.helo, said.user), (Some(Told::Unavailable), Some(Told::Unavailable)));
+
+    let nginx = read_all("ADDR=192.0.2.10 LOGIN=alice NAME=[UNAVAILABLE]").unwrap();
+    assert_eq!((nginx.user, nginx.host_name), (known("alice"), Some(Told::Unavailable)));
+    // Before 1.29.2 it escapes nothing. A plus that happens to be followed by two hexadecimal digits is another name then, and
+    // nobody can tell; every other is refused, and so is a name with a blank, which would say more than a name.
+    assert_eq!(read_all("ADDR=192.0.2.10 LOGIN=joe+41@a NAME=[UNAVAILABLE]").unwrap().user, known("joeA@a"));
+    assert!(read_all("ADDR=192.0.2.10 LOGIN=joe+news@a NAME=[UNAVAILABLE]").is_err());
+    assert!(read_all("ADDR=192.0.2.10 LOGIN=joe NAME=x NAME=[UNAVAILABLE]").is_err());
+    // At a unix socket its client has no address.
+    assert!(read_all("ADDR=unix: NAME=[UNAVAILABLE]").is_err());
+}
