@@ -115,6 +115,11 @@ impl Position {
             Position::Sieve(position) => position.is_safe(),
         }
     }
+
+    /// The last answer before a logout looks like any other: IMAP and SMTP say that they leave, and POP3 is not followed so far.
+    pub fn hides_logout(&self) -> bool {
+        matches!(self, Position::Sieve(_))
+    }
 }
 
 impl relay::pump::Watch for Position {

@@ -77,10 +77,12 @@ impl SignedIn {
                     }
                 }
                 let patience = if ended.side == EndedBy::Us(EndOrder::Kicked) { LAST_WORDS_KICKED } else { LAST_WORDS };
+                let left = answered && position.hides_logout() && matches!(ended.reason, Reason::Closed | Reason::Truncated);
                 let mut whole = ended.side != EndedBy::Backend || ended.reason == Reason::Closed;
                 if ended.client_writable && position.is_safe() {
                     let goodbye = match ended.side {
                         EndedBy::Client => None,
+                        EndedBy::Backend if left => None,
                         EndedBy::Backend => Some(Goodbye::BackendLost),
                         EndedBy::Us(EndOrder::Idle) => Some(Goodbye::Idle),
                         EndedBy::Us(EndOrder::Kicked) => Some(Goodbye::Kicked),
