@@ -37,6 +37,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod reloads;
 mod seeds;
+mod sieve_clients;
 mod situations;
 mod sources;
 mod status;
