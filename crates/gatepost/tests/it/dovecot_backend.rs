@@ -1,6 +1,6 @@
 //! A real Dovecot 2.3 behind Gatepost: who does it believe is calling?
 
-use crate::gate::{Gate, POP3_TOO, Want, everybody_at, trouble};
+use crate::gate::{Gate, POP3_TOO, Want, everybody_at, listeners_for, trouble};
 use std::net::{IpAddr, SocketAddr};
 use testkit::dovecot::{Backend, Options, Proxy, ProxyOptions};
 use testkit::peer::{AnyClient, Client, Pop3Client};
@@ -19,6 +19,8 @@ struct Case {
     secured: bool,
     log: &'static [&'static str],
 }
+
+const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::ManageSieve];
 
 const CASES: &[Case] = &[
     Case { name: "in clear", fields: "", checked: false, backend: "", secured: false, log: &["user=<alice>", "method=PLAIN"] },
@@ -85,22 +87,24 @@ fn the_true_client_is_in_its_log() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot =
         Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
-    for protocol in Protocol::MAILBOX {
-        for (n, case) in CASES.iter().enumerate() {
+    for protocol in SPOKEN {
+        let from_first_byte = |case: &Case| case.fields.contains(", ssl") || case.backend.contains("implicit");
+        let possible = CASES.iter().filter(|case| protocol.implicit().is_some() || !from_first_byte(case));
+        for (n, case) in possible.enumerate() {
             let what = format!("{}, {}", protocol.name(), case.name);
             let ca = dovecot.certificate().ca_file.display().to_string();
             let backend = case.backend.replace("CA", &ca);
-            let from_first_byte = case.fields.contains(", ssl") || case.backend.contains("implicit");
             let addresses = dovecot.addresses();
             let implicit = || addresses.implicit(protocol).expect("a port with TLS from the first byte");
-            let to = if from_first_byte { implicit() } else { addresses.of(protocol) };
+            let to = if from_first_byte(case) { implicit() } else { addresses.of(protocol) };
             let port = to.port();
             let password = if case.checked { r#"password = "{PLAIN}mine""# } else { r#"nopassword = "y""# };
             let users = format!(
                 "[[users]]\ndriver = \"static\"\nfields = {{ proxy = \"y\", {password}, host = \"127.0.0.1\", port = \"{port}\", forward_team = \"t{n}\"{} }}\n",
                 case.fields
             );
-            let gate = Gate::start(&Want { users: &users, backend: &backend, more: POP3_TOO, ..Default::default() });
+            let more = listeners_for(protocol);
+            let gate = Gate::start(&Want { users: &users, backend: &backend, more: &more, ..Default::default() });
             let mut client = AnyClient::connect_from(protocol, CLIENT, gate.at(protocol));
             client.greeting();
             client.starttls(&gate.tls, "localhost");
@@ -211,6 +215,55 @@ fn a_stranger_cannot_say_who_it_is_by_pop3() {
     assert!(line.contains("rip=192.0.2.67,") && line.contains("real_rip=127.0.0.1"), "{line}");
 }
 
+/// XCLIENT, whatever comes of it.
+#[track_caller]
+fn xclient(client: &mut AnyClient, attributes: &str) -> String {
+    match client {
+        AnyClient::ManageSieve(client) => client.xclient(attributes).rest,
+        AnyClient::Submission(client) => {
+            client.say_hello();
+            client.xclient(attributes).text()
+        }
+        AnyClient::Imap(_) | AnyClient::Pop3(_) => panic!("{} has a test of its own", client.protocol().name()),
+    }
+}
+
+#[test]
+fn a_stranger_cannot_say_who_it_is_by_managesieve_or_submission() {
+    let Some(_) = real::require("dovecot") else { return };
+    let dovecot =
+        Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
+    for (protocol, refused, believed) in [(Protocol::ManageSieve, "\"You are not from trusted IP\"", "\"Updated\"")] {
+        let users = everybody_at(dovecot.addresses().of(protocol), "");
+        let (trust, more) = (r#"networks = ["127.0.0.99"]"#, listeners_for(protocol));
+        let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
+        // FORWARD says team=root.
+        let said = "ADDR=192.0.2.66 PORT=66 SESSION=evil TTL=4 FORWARD=dGVhbT1yb290";
+        let mut stranger = AnyClient::connect_from(protocol, CLIENT, gate.at(protocol));
+        stranger.greeting();
+        let reply = xclient(&mut stranger, said);
+        assert!(reply.starts_with(refused), "{reply}");
+        assert!(stranger.login("alice", "alice-secret").ok);
+        let line = dovecot.login_line_of(protocol, 1);
+        let port = stranger.local_addr().port();
+        assert!(line.contains(&format!("rip=127.0.0.42, rport={port}")), "{line}");
+        assert!(line.contains("forward_team=<>") && !line.contains("evil"), "{line}");
+        assert!(!gate.gatepost.log().tail().contains("192.0.2.66"));
+
+        let mut webmail = AnyClient::connect_from(protocol, "127.0.0.99".parse().unwrap(), gate.at(protocol));
+        webmail.greeting();
+        let reply = xclient(&mut webmail, said);
+        assert!(reply.starts_with(believed), "{reply}");
+        assert!(webmail.login("alice", "alice-secret").ok);
+        let line = dovecot.login_line_of(protocol, 2);
+        for piece in ["rip=192.0.2.66, rport=66", "session=<evil>", "forward_team=<root>", "real_rip=127.0.0.1"] {
+            assert!(line.contains(piece), "no {piece:?} in {line}");
+        }
+        let ours = gate.gatepost.log().wait_for_count(" info login ", 2);
+        assert!(ours[1].contains("client=192.0.2.66:66") && ours[1].contains("via=127.0.0.99:"), "{}", ours[1]);
+    }
+}
+
 /// A Dovecot proxy behind us is one that counts: it refuses a login with one hop left or less.
 #[test]
 fn the_hops_that_are_left_are_told() {
@@ -219,10 +272,10 @@ fn the_hops_that_are_left_are_told() {
     let options =
         ProxyOptions { trusted: "127.0.0.1".into(), ..ProxyOptions::to_each(&dovecot.addresses(), testkit::dovecot::Leg::Clear) };
     let proxy = Proxy::start(options);
-    for protocol in Protocol::MAILBOX {
+    for protocol in SPOKEN {
         let users = everybody_at(proxy.addresses().of(protocol), "");
-        let trust = r#"networks = ["127.0.0.99"]"#;
-        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        let (trust, more) = (r#"networks = ["127.0.0.99"]"#, listeners_for(protocol));
+        let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
         for (hops, arrives) in [(4, true), (3, true), (2, false), (1, false)] {
             let mut client = AnyClient::connect_from(protocol, "127.0.0.99".parse().unwrap(), gate.at(protocol));
             client.greeting();
@@ -234,7 +287,7 @@ fn the_hops_that_are_left_are_told() {
                 // Ours says that trying again is of no use; what the proxy behind us says without a code is trouble.
                 let code = match protocol {
                     Protocol::Pop3 if hops == 1 => "[SYS/PERM]",
-                    Protocol::ManageSieve if hops == 1 => "\"",
+                    Protocol::ManageSieve if hops == 1 => "(TRYLATER/NORETRY)",
                     Protocol::Submission if hops == 1 => "451 4.4.6",
                     protocol => trouble(protocol),
                 };

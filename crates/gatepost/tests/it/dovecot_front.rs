@@ -1,6 +1,6 @@
 //! A real Dovecot 2.3 proxy in front of Gatepost: what it says of the client is believed, logged and told on.
 
-use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
+use crate::gate::{Gate, Want, everybody_at, listeners_for};
 use std::net::IpAddr;
 use testkit::dovecot::{Backend, Leg, Options, Proxy, ProxyOptions};
 use testkit::peer::{AnyClient, FakeBackend};
@@ -9,11 +9,16 @@ use testkit::{Protocol, real};
 /// Where the client of these tests stands.
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 42));
 
+const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::ManageSieve];
+
 const LEGS: [Leg; 3] = [Leg::Clear, Leg::StartTls, Leg::Tls];
 
 /// A proxy to this Gatepost.
 fn proxy_to(gate: &Gate, protocol: Protocol, leg: Leg) -> Proxy {
-    let to = if leg == Leg::Tls { gate.tls_at(protocol) } else { gate.at(protocol) };
+    // By ManageSieve it begins TLS with STARTTLS in any case.
+    let from_first_byte = leg == Leg::Tls && protocol.implicit().is_some();
+    let to = if from_first_byte { gate.tls_at(protocol) } else { gate.at(protocol) };
+    let leg = if leg == Leg::Tls && !from_first_byte { Leg::StartTls } else { leg };
     Proxy::start(ProxyOptions { leg, forward: vec![("team".into(), "blue".into())], ..ProxyOptions::to(to) })
 }
 
@@ -30,14 +35,12 @@ fn its_clients_are_logged_and_told_on() {
     let options =
         Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into(), "local".into()], ..Default::default() };
     let dovecot = Backend::start(options);
-    for (protocol, n, leg) in
-        Protocol::MAILBOX.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg)))
-    {
+    for (protocol, n, leg) in SPOKEN.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg))) {
         let what = format!("{}, {leg:?}", protocol.name());
         // A received field is at hand in the query, and goes on besides one of our own.
         let users = everybody_at(dovecot.addresses().of(protocol), r#", forward_local = "%{passdb:forward_team}+%u""#);
-        let trust = r#"networks = ["127.0.0.1"]"#;
-        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        let (trust, more) = (r#"networks = ["127.0.0.1"]"#, listeners_for(protocol));
+        let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
         let proxy = proxy_to(&gate, protocol, leg);
         let mut client = client_of(&proxy, protocol);
         let reply = client.login("alice", "alice-secret");
@@ -67,11 +70,11 @@ fn its_clients_are_logged_and_told_on() {
 #[test]
 fn its_hops_are_counted_on() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in Protocol::MAILBOX {
+    for protocol in SPOKEN {
         let backend = FakeBackend::start(testkit::peer::Backend::of(protocol));
         let users = everybody_at(backend.addr(), "");
-        let trust = r#"networks = ["127.0.0.1"]"#;
-        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        let (trust, more) = (r#"networks = ["127.0.0.1"]"#, listeners_for(protocol));
+        let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
         for (n, leg) in LEGS.into_iter().enumerate() {
             let proxy = proxy_to(&gate, protocol, leg);
             let mut client = client_of(&proxy, protocol);
@@ -90,10 +93,12 @@ fn identity_said_in_clear_can_be_dropped() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options { trusted: "127.0.0.1".into(), ..Default::default() });
     let trust = "networks = [\"127.0.0.1\"]\nidentity_before_tls = \"drop\"";
-    // By POP3 it is said behind STLS, and so is not in question.
-    for (protocol, client_ip) in [(Protocol::Imap, "127.0.0.1"), (Protocol::Pop3, "127.0.0.42")] {
+    // XCLIENT it says behind STLS and STARTTLS, and so that is not in question.
+    for protocol in SPOKEN {
+        let client_ip = if protocol == Protocol::Imap { "127.0.0.1" } else { "127.0.0.42" };
         let users = everybody_at(dovecot.addresses().of(protocol), "");
-        let gate = Gate::start(&Want { users: &users, trust, more: POP3_TOO, ..Default::default() });
+        let more = listeners_for(protocol);
+        let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
         let proxy = proxy_to(&gate, protocol, Leg::StartTls);
         assert!(client_of(&proxy, protocol).login("alice", "alice-secret").ok);
         let line = dovecot.login_line_of(protocol, 1);

@@ -23,6 +23,13 @@ protocol = "pop3s"
 address = ["127.0.0.1:0"]
 "#;
 
+/// For [`Want::more`]: listeners for one more protocol; those for IMAP are there.
+pub fn listeners_for(protocol: Protocol) -> String {
+    let names = [Some(protocol.name()), protocol.implicit()].into_iter().flatten();
+    let listener = |name| format!("[[listen]]\nprotocol = \"{name}\"\naddress = [\"127.0.0.1:0\"]\n");
+    names.filter(|_| protocol != Protocol::Imap).map(listener).collect()
+}
+
 /// What a test wants of its Gatepost: pieces of configuration, each complete TOML.
 #[derive(Default)]
 pub struct Want<'a> {

@@ -1,14 +1,12 @@
 //! Real ManageSieve clients through Gatepost against a real Dovecot with Pigeonhole.
 
-use crate::gate::{Gate, Want, everybody_at};
+use crate::gate::{Gate, Want, everybody_at, listeners_for};
 use std::collections::BTreeSet;
 use testkit::certs::Authority;
 use testkit::dovecot::{Backend, Options};
 use testkit::peer::SieveClient;
 use testkit::programs::{self, Account, Outcome};
 use testkit::{Dir, Protocol, real};
-
-const LISTENER: &str = "[[listen]]\nprotocol = \"managesieve\"\naddress = [\"127.0.0.1:0\"]\n";
 
 /// From where Gatepost calls: an address that is not the clients'.
 const OURS: &str = "127.0.0.9";
@@ -33,7 +31,8 @@ impl House {
         let ca = dovecot.certificate().ca_file.display().to_string();
         let backend = format!("tls = \"starttls\"\ntls_ca = \"{ca}\"\nsource_ips = \"{OURS}\"");
         let users = everybody_at(dovecot.addresses().managesieve, "");
-        let gate = Gate::start(&Want { users: &users, backend: &backend, more: LISTENER, ..Default::default() });
+        let more = listeners_for(Protocol::ManageSieve);
+        let gate = Gate::start(&Want { users: &users, backend: &backend, more: &more, ..Default::default() });
         House { dovecot, gate }
     }
 
