@@ -123,14 +123,15 @@ pub(super) fn refusal(refusal: &Refusal, out: &mut BytesMut) {
         Refusal::Expired { text } => (None, or(text, "The password has expired.")),
         Refusal::Alert { text } => (None, shown(text, "Login is not possible.")),
         Refusal::Referral(to) => {
-            let code = format!("REFERRAL \"{}\"", referral(to));
+            let code = format!("REFERRAL {}", referral(to));
             return status("NO", Some(&code), &or(&to.text, "Try this server instead."), out);
         }
     };
     status("NO", code, &text, out);
 }
 
-/// The URL of a server as Dovecot spells it; the registered port goes without saying. Nothing in it needs to be escaped.
+/// The URL of a server, bare as in RFC 5804 section 4 and as Dovecot spells it, whose proxies could not read a string there; the registered
+/// port goes without saying. Nothing in it needs to be escaped.
 fn referral(to: &Referral) -> String {
     let user = percent_encoded(&to.user);
     let host = percent_encoded(&to.host);
@@ -294,15 +295,15 @@ mod tests {
         };
         assert_eq!(
             to("joe", "a.example", 4190, None),
-            "NO (REFERRAL \"sieve://joe;AUTH=LOGIN@a.example\") \"Try this server instead.\"\r\n"
+            "NO (REFERRAL sieve://joe;AUTH=LOGIN@a.example) \"Try this server instead.\"\r\n"
         );
         assert_eq!(
             to("j@b\")/ \r\nc", "2001:db8::1", 2000, Some("\" Moved")),
-            "NO (REFERRAL \"sieve://j%40b%22%29%2F%20%0D%0Ac;AUTH=LOGIN@[2001:db8::1]:2000\") \"\\\" Moved\"\r\n"
+            "NO (REFERRAL sieve://j%40b%22%29%2F%20%0D%0Ac;AUTH=LOGIN@[2001:db8::1]:2000) \"\\\" Moved\"\r\n"
         );
         assert_eq!(
             to("joe", "a\") b\r\n", 4190, None),
-            "NO (REFERRAL \"sieve://joe;AUTH=LOGIN@a%22%29%20b%0D%0A\") \"Try this server instead.\"\r\n"
+            "NO (REFERRAL sieve://joe;AUTH=LOGIN@a%22%29%20b%0D%0A) \"Try this server instead.\"\r\n"
         );
     }
 
