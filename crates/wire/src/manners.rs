@@ -2,7 +2,7 @@
 //! SASL, and handing over credentials.
 //!
 //! What it promises: commands and bad commands are counted in one place, [`Counts`], for the life of a connection, and the count
-//! cannot be put back; octets given up by [`consume`] are overwritten first; a SASL response that may not be said here is not
+//! cannot be put back; of a broken line nothing is taken for a line of its own ([`Lines`]); octets given up by [`consume`] are overwritten first; a SASL response that may not be said here is not
 //! looked at.
 //!
 //! What it leaves to the fronts: the words of every answer but a challenge, what a command is and which one was bad, and the
@@ -11,6 +11,7 @@
 //! RFC 4422 section 3 (the exchange); RFC 3501 section 6.2.2 and RFC 5034 section 4 (how a challenge is spelled).
 
 use crate::encode::{base64_encode, one_line};
+use crate::line::{Found, LineScan};
 use crate::login::LoginEvent;
 use crate::machine::Fault;
 use crate::sasl::{Credentials, Heard, Malformed, Server};
@@ -80,6 +81,54 @@ pub(crate) fn consume(length: usize, input: &mut BytesMut) {
         octets.zeroize();
     }
     input.advance(length);
+}
+
+/// Takes lines out of an input, for protocols in which a command is a line.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    scan: LineScan,
+    /// A bare CR or LF was reported; the rest of the line means nothing.
+    broken: bool,
+}
+
+/// What the input begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing whole.
+    More,
+    /// A line of so many octets, without CRLF.
+    Line(usize),
+    /// A bare CR or LF in a line that goes on.
+    Bare,
+    /// A line of more than so many octets.
+    TooLong(usize),
+}
+
+impl Lines {
+    /// Finds the next line, and drops without a word what is left of one that was reported as broken. `cap` is the longest line
+    /// that may begin with what the input begins with.
+    pub(crate) fn next(&mut self, input: &mut BytesMut, cap: impl Fn(&[u8]) -> usize) -> Next {
+        loop {
+            let cap = cap(input);
+            match self.scan.find(input, cap) {
+                Found::More => return Next::More,
+                Found::TooLong => return Next::TooLong(cap),
+                Found::Bare(_) if self.broken => {}
+                Found::Bare(_) => {
+                    self.broken = true;
+                    return Next::Bare;
+                }
+                Found::Line(length) if self.broken => self.consume(length, input),
+                Found::Line(length) => return Next::Line(length),
+            }
+        }
+    }
+
+    /// Gives up a line and its CRLF.
+    pub(crate) fn consume(&mut self, length: usize, input: &mut BytesMut) {
+        consume(length.saturating_add(2), input);
+        *self = Lines::default();
+    }
 }
 
 /// How the command that begins a SASL exchange is to be taken.
@@ -171,6 +220,18 @@ mod tests {
         assert_eq!(input, b"NOOP\r\n"[..]);
         consume(usize::MAX, &mut input);
         assert!(input.is_empty());
+    }
+
+    #[test]
+    fn of_a_broken_line_nothing_is_a_line() {
+        let mut lines = Lines::default();
+        let mut input = BytesMut::from(&b"NO\nOP\rQUIT\r\nSTAT\r\nlonger\r\n"[..]);
+        let cap = |start: &[u8]| if start.starts_with(b"l") { 5 } else { 100 };
+        assert_eq!(lines.next(&mut input, cap), Next::Bare);
+        assert_eq!(lines.next(&mut input, cap), Next::Line(4), "told once");
+        lines.consume(4, &mut input);
+        assert_eq!(lines.next(&mut input, cap), Next::TooLong(5));
+        assert_eq!(Lines::default().next(&mut BytesMut::from(&b"NOOP\r"[..]), cap), Next::More);
     }
 
     #[test]

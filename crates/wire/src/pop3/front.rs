@@ -31,10 +31,9 @@ use super::command::{Command, Malformed};
 use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::base64_decode;
-use crate::line::{Found, LineScan};
 use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use crate::machine::{Fault, Step};
-use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
+use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Lines, Most, Next, asked, authenticate, challenge, line};
 use crate::origin::xclient;
 use crate::overheard::{Line, Notes, Shown};
 use crate::sasl::{self, Credentials, Heard, Server};
@@ -48,9 +47,7 @@ pub struct Front {
     terms: Terms,
     caps: Caps,
     state: State,
-    scan: LineScan,
-    /// A bare CR or LF was reported; the rest of the line means nothing.
-    broken: bool,
+    lines: Lines,
     /// Nothing has been read yet on this stream: it may be a stranger's.
     fresh: bool,
     counts: Counts,
@@ -74,17 +71,6 @@ enum Flow {
     Tell(LoginEvent),
 }
 
-/// What the input begins with.
-enum Next {
-    /// Nothing whole.
-    More,
-    /// A line of so many octets, without CRLF.
-    Line(usize),
-    /// A bare CR or LF in a line that goes on.
-    Bare,
-    TooLong(usize),
-}
-
 impl Front {
     /// The front of a connection that has just been accepted (or has just finished implicit TLS).
     pub fn new(terms: Terms, caps: Caps) -> Front {
@@ -92,8 +78,7 @@ impl Front {
             terms,
             caps,
             state: State::AwaitCommand,
-            scan: LineScan::new(),
-            broken: false,
+            lines: Lines::default(),
             fresh: true,
             counts: Counts::under(Most { commands: caps.commands, bad_commands: caps.bad_commands }),
             user: None,
@@ -129,8 +114,7 @@ impl login::Front for Front {
     fn secured(&mut self, terms: Terms) {
         self.terms = terms;
         self.state = State::AwaitCommand;
-        self.scan = LineScan::new();
-        self.broken = false;
+        self.lines = Lines::default();
         self.fresh = true;
         self.user = None;
     }
@@ -197,8 +181,7 @@ impl Front {
             }
             self.fresh = false;
         }
-        let cap = self.caps.of(input, self.terms.trusted);
-        match self.next_line(input, cap) {
+        match self.lines.next(input, |start| self.caps.of(start, self.terms.trusted)) {
             Next::More => return Ok((State::AwaitCommand, Flow::More)),
             Next::TooLong(cap) => {
                 self.notes.heard(out.len(), || shown::withheld(input, "too long"));
@@ -213,7 +196,7 @@ impl Front {
                 let said = input.get(..length).unwrap_or_default();
                 let command = Command::read(said);
                 self.notes.heard(out.len(), || shown::read(said, &command));
-                self.consume(length, input);
+                self.lines.consume(length, input);
                 self.count_command(out)?;
                 match command {
                     Ok(command) => return self.obey(command, out),
@@ -225,7 +208,7 @@ impl Front {
     }
 
     fn read_response(&mut self, exchange: Server, input: &mut BytesMut, out: &mut BytesMut) -> Result<(State, Flow), Fault> {
-        let length = match self.next_line(input, self.caps.sasl) {
+        let length = match self.lines.next(input, |_| self.caps.sasl) {
             Next::More => return Ok((State::AwaitResponse(exchange), Flow::More)),
             Next::TooLong(cap) => return Err(line_too_long(cap, out)),
             Next::Bare => {
@@ -239,41 +222,13 @@ impl Front {
         let cancelled = said == b"*";
         let response = base64_decode(said);
         self.notes.heard(out.len(), || Shown::sasl_response(cancelled, response.is_some()));
-        self.consume(length, input);
+        self.lines.consume(length, input);
         match response {
             Some(response) => return self.hear(exchange.hear(response), out),
             None if cancelled => line(out, "-ERR Authentication cancelled."),
             None => self.bad("Invalid base64 data.", out)?,
         }
         Ok((State::AwaitCommand, Flow::Next))
-    }
-
-    /// Finds the next line, and drops without a word what is left of one that was reported as broken.
-    fn next_line(&mut self, input: &mut BytesMut, cap: usize) -> Next {
-        let mut cap = cap;
-        loop {
-            match self.scan.find(input, cap) {
-                Found::More => return Next::More,
-                Found::TooLong => return Next::TooLong(cap),
-                Found::Bare(_) if self.broken => {}
-                Found::Bare(_) => {
-                    self.broken = true;
-                    return Next::Bare;
-                }
-                Found::Line(length) if self.broken => {
-                    self.consume(length, input);
-                    cap = self.caps.of(input, self.terms.trusted);
-                }
-                Found::Line(length) => return Next::Line(length),
-            }
-        }
-    }
-
-    /// Gives up a line and its CRLF.
-    fn consume(&mut self, length: usize, input: &mut BytesMut) {
-        consume(length.saturating_add(2), input);
-        self.scan = LineScan::new();
-        self.broken = false;
     }
 }
 
