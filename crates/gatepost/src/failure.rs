@@ -166,6 +166,8 @@ pub enum Retry {
     Again,
     /// The same password may be sent again: the backend said "try later" in so many words.
     SameLater,
+    /// The same address at once, on a new connection on which nobody says who is calling. The password was not sent.
+    Unintroduced,
     /// Never in this login.
     Never,
 }
@@ -243,6 +245,7 @@ impl Failure {
             StumbleKind::Protocol => Failure::new(Side::Backend, Kind::BackendProtocol, stumble.detail).retry(retry),
             StumbleKind::Refused => Failure::new(Side::Backend, Kind::BackendClosed, stumble.detail).retry(retry),
             StumbleKind::NotOffered => Failure::new(Side::Backend, Kind::BackendConfig, stumble.detail).retry(retry),
+            StumbleKind::HalfTold => Failure::new(Side::Backend, Kind::BackendConfig, stumble.detail).retry(Retry::Unintroduced),
             // What the client said has been checked by its front: only a row can bring such a value.
             StumbleKind::Unspeakable => Failure::new(Side::Users, Kind::Row, stumble.detail),
         }

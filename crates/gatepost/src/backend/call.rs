@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use wire::dance::{Dance, DanceEvent, Plan, Secure};
+use wire::dance::{Dance, DanceEvent, Plan, Secure, StumbleKind};
 use wire::machine::Step;
 use wire::origin::haproxy;
 
@@ -38,6 +38,8 @@ pub(super) struct Call<'a> {
     pub(super) others: bool,
     /// The address and the route's host, for messages.
     pub(super) place: String,
+    /// The words with which the backend refused to hear who is calling, on another connection: on this one nobody says it.
+    pub(super) refused: Option<String>,
 }
 
 impl Call<'_> {
@@ -249,7 +251,7 @@ impl Call<'_> {
         let Reached { mut conn, mut tls, greet_by, left_out } = reached;
         let plan = Plan {
             secure: route.secure,
-            introduce: (words.introduction)(),
+            introduce: (words.introduction)().filter(|_| self.refused.is_none()),
             sign_in: (words.sign_in)(),
             one_at_a_time: route.one_at_a_time,
             identity_refused: means.identity_refused,
@@ -271,6 +273,10 @@ impl Call<'_> {
             }
             let by = if dance.greeted() { *deadline } else { greet_by };
             let step = step.map_err(|stumble| {
+                if stumble.kind == StumbleKind::HalfTold {
+                    // Its words alone: they are told as those of a refusal if the next connection goes well.
+                    return Failure::stumble(stumble, dance.credentials_sent());
+                }
                 let mut failure = Failure::stumble(stumble, dance.credentials_sent());
                 failure.detail = format!("{place}: {}, state {}", failure.detail, dance.state());
                 failure
@@ -297,16 +303,17 @@ impl Call<'_> {
                 }
                 Step::Event(DanceEvent::Welcome(welcome)) => {
                     let unsaid = left_out.iter().map(|name| format!("PROXY {name}"));
+                    let refused = dance.identity_refused().or(self.refused.as_deref());
                     let identity = if dance.introduced() {
                         Identity::Told
                     } else if means.proxy_protocol != BackendProxy::Off && route.introduce {
                         Identity::Header
-                    } else if route.introduce && dance.identity_refused().is_none() {
+                    } else if route.introduce && refused.is_none() {
                         Identity::NotOffered
                     } else {
                         Identity::NotTold
                     };
-                    means.witness.saw(|| seen::identity(identity, route.introduce, dance.identity_refused()));
+                    means.witness.saw(|| seen::identity(identity, route.introduce, refused));
                     return Ok(SignedIn {
                         conn,
                         address: *at,
@@ -315,7 +322,7 @@ impl Call<'_> {
                         learnt: dance.learnt().map(str::to_owned),
                         tls,
                         identity,
-                        identity_refused: dance.identity_refused().map(str::to_owned),
+                        identity_refused: refused.map(str::to_owned),
                         left_out: unsaid.chain(dance.left_out().iter().cloned()).collect(),
                         retries: 0,
                     });

@@ -3,7 +3,8 @@
 //! What is tried again, and what never:
 //!
 //! * before the password was sent: the next address of the name; where nobody answered, the same addresses again about a
-//!   second later, until the deadline;
+//!   second later, until the deadline; and the same address at once and once more, without saying who is calling, where the
+//!   backend refused that half-way and `identity_refused` lets the login go on;
 //! * after it was sent: only where the backend said "try later" in so many words, three times at most;
 //! * never after a definite no, and never past an invalid certificate.
 //!
@@ -223,15 +224,29 @@ pub async fn sign_in(
         let mut again = false;
         let mut last = None;
         for (n, at) in addresses.iter().enumerate() {
-            let call = Call { means, route, words, at: *at, deadline, others: n + 1 < addresses.len(), place: place(*at, route) };
-            match call.one_try().await.map_err(|failure| failure.at(*at, &route.host)) {
+            let place = place(*at, route);
+            let mut call = Call { means, route, words, at: *at, deadline, others: n + 1 < addresses.len(), place, refused: None };
+            let mut tried = call.one_try().await;
+            if let Err(failure) = &mut tried
+                && failure.retry == Retry::Unintroduced
+            {
+                // What it has believed of a refused introduction nobody knows: it must not count for this login.
+                let words = std::mem::take(&mut failure.detail);
+                call.refused = Some(words.clone());
+                tried = call.one_try().await.map_err(|mut failure| {
+                    failure.detail.push_str(&format!(" (before that it refused to hear who is calling: {words})"));
+                    failure
+                });
+            }
+            match tried.map_err(|failure| failure.at(*at, &route.host)) {
                 Ok(mut signed_in) => {
                     signed_in.retries = retries;
                     return Ok(signed_in);
                 }
                 Err(failure) => match failure.retry {
                     Retry::Never => return Err(failure),
-                    Retry::OtherAddress => last = Some(failure),
+                    // The second does not come twice: nothing was said that could be refused.
+                    Retry::OtherAddress | Retry::Unintroduced => last = Some(failure),
                     Retry::Again => {
                         again = true;
                         last = Some(failure);
@@ -267,7 +282,7 @@ pub fn foresee(means: &Means<'_>, route: &Route, addresses: &[SocketAddr], words
     let mut last = None;
     let mut called: Option<Foreseen> = None;
     for at in &addresses {
-        let call = Call { means, route, words, at: *at, deadline, others: false, place: place(*at, route) };
+        let call = Call { means, route, words, at: *at, deadline, others: false, place: place(*at, route), refused: None };
         let outcome = call.foresee();
         let look = means.health.look(Place::new(*at, route), route.give_up_after);
         means.witness.saw(|| seen::address(*at, route, means, &look, outcome.as_ref().err()));

@@ -59,6 +59,9 @@ pub enum StumbleKind {
     NotOffered,
     /// A value cannot be said in this protocol (control characters in a user or password).
     Unspeakable,
+    /// The backend refused to hear who is calling, and may have believed a part of it. The login may go on all the same
+    /// ([`IdentityRefused::Continue`](super::IdentityRefused::Continue)), but not on this connection. The detail is its words.
+    HalfTold,
 }
 
 /// A dance that could not be finished.
