@@ -274,7 +274,8 @@ impl Dance {
                 self.note_said();
                 let said = said?;
                 self.credentials_sent |= said.secret;
-                self.heard = "auth-continue";
+                let introducing = self.owed.front() == Some(&Ask::Introduce);
+                self.heard = if introducing { self.dialect.label(Ask::Introduce) } else { "auth-continue" };
                 Ok(None)
             }
             Heard::Answer(ask, _) if self.owed.front() != Some(&ask) || stale => {
@@ -324,6 +325,7 @@ impl Dance {
                 return Err(Stumble::new(StumbleKind::NotOffered, format!("the backend does not know TLS: {words}")));
             }
             (Ask::SignIn, Answer::Yes(text)) => {
+                self.introduced |= self.plan.sign_in.noauth && self.plan.introduce.is_some();
                 let welcome = Welcome { text, capability: None, aside: Vec::new() };
                 if self.dialect.lacks_capability() {
                     self.request(Ask::Capability, out)?;
@@ -382,7 +384,8 @@ impl Dance {
                 Offer::No => Err(Stumble::new(StumbleKind::NotOffered, "the backend does not offer TLS")),
             };
         }
-        if self.plan.introduce.is_some() && !self.introduced {
+        // Without a password it is said along with who has signed in.
+        if self.plan.introduce.is_some() && !self.introduced && !self.plan.sign_in.noauth {
             match self.dialect.offer(Ask::Introduce) {
                 Offer::Yes => {
                     let alone = self.request(Ask::Introduce, out)?;

@@ -15,7 +15,7 @@
 //! * [`dance`]: the one backend login, over a dialect for each protocol;
 //! * `manners`: what the fronts of all protocols do alike (counting, SASL, handing over credentials);
 //! * [`stranger`]: who speaks something else altogether;
-//! * [`imap`], [`pop3`], [`sieve`]: codec, front and dialect of each protocol.
+//! * [`imap`], [`pop3`], [`sieve`], [`smtp`]: codec, front and dialect of each protocol.
 
 pub mod dance;
 pub mod encode;
@@ -30,4 +30,5 @@ pub mod pop3;
 pub mod sasl;
 pub mod secret;
 pub mod sieve;
+pub mod smtp;
 pub mod stranger;

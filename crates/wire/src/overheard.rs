@@ -319,8 +319,11 @@ fn packed(piece: &[u8]) -> u64 {
     piece.iter().fold(piece.len() as u64, |sum, octet| sum << 8 | u64::from(*octet))
 }
 
-/// Whether a reply is a success: `OK` stands in front, or behind a tag.
+/// Whether a reply is a success: `OK` stands in front, or behind a tag, or it has a code of SMTP that says so.
 pub(crate) fn is_yes(reply: &str) -> bool {
+    if smtp_head(reply).is_some() {
+        return reply.starts_with('2');
+    }
     let mut words = reply.split(' ');
     match words.next() {
         Some("+OK" | "OK") => true,
@@ -334,6 +337,25 @@ fn letters(octets: &[u8]) -> Secret<Vec<u8>> {
     let mut letters = Vec::with_capacity(octets.len());
     letters.extend(octets.iter().filter(|octet| octet.is_ascii_alphanumeric() || !octet.is_ascii()).map(u8::to_ascii_lowercase));
     Secret::new(letters)
+}
+
+/// How much of a line of SMTP is its codes, `535 5.7.8 `; none where it is not one.
+fn smtp_head(text: &str) -> Option<usize> {
+    let (code, rest) = text.as_bytes().split_at_checked(3)?;
+    if !matches!(code, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']) {
+        return None;
+    }
+    let (_, rest) = match rest.split_first() {
+        None => return Some(code.len()),
+        Some((separator, rest)) if matches!(separator, b' ' | b'-') => (separator, rest),
+        Some(_) => return None,
+    };
+    // An enhanced code is three numbers with points between, of which the first says no more than the code before.
+    let enhanced = rest.split(|octet| *octet == b' ').next().unwrap_or_default();
+    let is_number = |part: &[u8]| (1..=3).contains(&part.len()) && part.iter().all(u8::is_ascii_digit);
+    let parts: Vec<&[u8]> = enhanced.splitn(4, |octet| *octet == b'.').collect();
+    let is_one = parts.len() == 3 && parts.iter().all(|part| is_number(part));
+    Some(4 + if is_one { (enhanced.len() + 1).min(rest.len()) } else { 0 })
 }
 
 /// How much of a reply is its protocol's own words: a tag, the condition, a code that is known.
@@ -362,6 +384,9 @@ fn head(text: &str) -> usize {
         "[TRYLATER]",
         "[UNAVAILABLE]",
     ];
+    if let Some(head) = smtp_head(text) {
+        return head;
+    }
     let mut words = text.split(' ');
     let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let after = |word: &str, from: usize| {

@@ -29,8 +29,8 @@ pub struct SignIn {
     pub password: Password,
     /// The SASL mechanism asked for (`proxy_mech`); `None` takes the protocol's own.
     pub mechanism: Option<Mechanism>,
-    /// No password is said: the backend is told who it is, and believes it (`proxy_noauth`; `LOGIN` of `XCLIENT` in SMTP).
-    /// Protocols without such a word do not look at this.
+    /// No password is said: the backend is told who it is along with who is calling, and believes it (`proxy_noauth`; `LOGIN` of
+    /// `XCLIENT` in SMTP). Never set for protocols without such a word.
     pub noauth: bool,
 }
 

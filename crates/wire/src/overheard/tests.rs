@@ -66,6 +66,17 @@ fn pieces_of_a_password_are_left_out_with_the_words_around_them() {
         let (one, other) = text.split_at(text.len() / 2);
         assert!(censor.shown(format!("-ERR {one} {other}")).starts_with("-ERR (left out"), "{one} {other}");
     }
+    for (said, kept) in [
+        ("535 5.7.8 no correct-horse", "535 5.7.8 (left out: "),
+        ("535-5.7.8 ct-horse", "535-5.7.8 (left out: "),
+        ("535 correct", "535 (left out: "),
+        ("535 5.7.correct", "535 (left out: "),
+        ("250-CORRECT", "250-(left out: "),
+        ("5350 ct-horse", "(left out: "),
+    ] {
+        let shown = censor.shown(said.to_owned());
+        assert!(shown.starts_with(kept), "{shown}");
+    }
     for fine in ["L OK Logged in", "a OK [CAPABILITY IMAP4rev1 SORT] Logged in", "* ID NIL", ""] {
         assert_eq!(censor.shown(fine.to_owned()), fine);
     }
@@ -110,6 +121,13 @@ fn a_success_is_known_in_every_protocol() {
         ("BYE \"OK\"", false),
         ("L NO OK", false),
         ("-ERR OK", false),
+        ("235 2.7.0 in", true),
+        ("250-NO", true),
+        ("220", true),
+        ("334 OK", false),
+        ("535 OK", false),
+        ("2350 NO", false),
+        ("", false),
     ] {
         assert_eq!(is_yes(reply), yes, "{reply}");
     }

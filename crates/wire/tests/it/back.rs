@@ -4,7 +4,8 @@
 //! Notes of these files, beside what the backend says (`B>`) and hears (`B<`):
 //!
 //! * `= plan user=.. password=.. [master=..] [mechanism=plain|login|command] [secure=starttls|implicit] [one_at_a_time]
-//!   [introduce] [identity_continue] [name=..] [forward=..] [client=..]`: what is to be done; the first note;
+//!   [introduce] [identity_continue] [noauth] [name=..] [helo=..] [patience=..] [forward=..] [client=..] [from=..]`: what is to be
+//!   done; the first note;
 //! * `= whole`: feed this file whole only, because it is about octets that arrive together;
 //! * `= secure`, `= welcome [text=..] [capability=..] [aside=..]`, `= refused kind=.. text=..`, `= stumble kind=..
 //!   [says=..]`: the events, in order; a word that is not there must not be there in the event either, but `says` is a part
@@ -13,14 +14,15 @@
 //! * `= now [state=..] [learnt=..] [farewell=..] [identity_refused=..] [left_out=..] [introduced] [credentials_sent]`: what
 //!   the dance tells of itself at this place.
 
-use crate::spoken::{IMAP, POP3, SIEVE, Spoken};
+use crate::spoken::{IMAP, POP3, SIEVE, SUBMISSION, Spoken};
 use bytes::BytesMut;
 use std::path::Path;
+use std::time::Duration;
 use testkit::transcript::{Entry, Note, Side, What, read};
 use wire::dance::{Dance, DanceEvent, IdentityRefused, Introduction, Plan, Secure, SignIn};
-use wire::login::Mechanism;
+use wire::login::{Helo, Mechanism};
 use wire::machine::Step;
-use wire::origin::{ForwardField, HopsLeft, Origin, SessionId, Transport};
+use wire::origin::{ClientAddr, ForwardField, HopsLeft, Origin, SessionId, Transport};
 use wire::secret::Secret;
 
 #[test]
@@ -36,6 +38,11 @@ fn pop3_backend_transcripts() {
 #[test]
 fn managesieve_backend_transcripts() {
     play_all(&SIEVE, 90);
+}
+
+#[test]
+fn submission_backend_transcripts() {
+    play_all(&SUBMISSION, 80);
 }
 
 fn play_all(spoken: &Spoken, least: usize) {
@@ -228,6 +235,12 @@ fn plan(note: &Note) -> Plan {
     origin.hops = HopsLeft::said(4);
     origin.transport = Some(Transport::Tls);
     origin.name = text("name");
+    if let Some(from) = text("from") {
+        origin.client = ClientAddr(from.parse().unwrap());
+    }
+    if let Some(name) = text("helo") {
+        origin.called_itself(Helo { name, extended: true });
+    }
     let forward = text("forward").map(|value| ForwardField { name: "tag".into(), value });
     let client_id = note.value("client").map(|value| (b"name".to_vec(), Some(value.to_vec())));
     Plan {
@@ -241,7 +254,7 @@ fn plan(note: &Note) -> Plan {
             origin,
             client_id: client_id.into_iter().collect(),
             forward: forward.into_iter().collect(),
-            patience: None,
+            patience: text("patience").map(|seconds| Duration::from_secs(seconds.parse().unwrap())),
         }),
         sign_in: SignIn {
             user: text("user").expect("a user"),

@@ -1,15 +1,17 @@
 //! Plays `transcripts/PROTOCOL/front-*.txt` on the front of each protocol.
 //!
-//! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted retain` and the
-//! values `capability greeting id.NAME`; `= caps` with `line bad commands` and what the protocol has of its own (IMAP
-//! `literal literals`, POP3 `sasl`, ManageSieve `quoted literal`).
+//! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted vouch exim retain` and the
+//! values `capability greeting server id.NAME`; `= caps` with `line bad commands` and what the protocol has of its own (IMAP
+//! `literal literals`, POP3 and Submission `sasl`, ManageSieve `quoted literal`); `= whole`: each scene at once only, because it is about octets that arrive
+//! together.
 //!
 //! Notes that the driver acts on: `= do welcome|refuse|secured|still-here|goodbye|capability`; notes that it looks at
-//! itself: `= left octets=...` (what waits unread; without it nothing may), `= state NAME`, `= client-id NAME=VALUE ...`.
+//! itself: `= left octets=...` (what waits unread; without it nothing may), `= state NAME`, `= client-id NAME=VALUE ...`,
+//! `= helo [name=NAME] [extended]`. Whatever stands behind such a note is only said when all before it was answered.
 //! All others are events: `= login`, `= unspeakable`, `= said`, `= secure`, `= bye`, `= fault`.
 
 use crate::script::{Feeding, Scene, Script, Seen, note, push, text, words};
-use crate::spoken::{IMAP, POP3, SIEVE, Spoken};
+use crate::spoken::{IMAP, POP3, SIEVE, SUBMISSION, Spoken};
 use bytes::BytesMut;
 use std::fmt::Display;
 use testkit::transcript::{Note, Side};
@@ -32,12 +34,19 @@ fn managesieve_transcripts_play_in_every_chunking() {
     play_all(&SIEVE, 50);
 }
 
+#[test]
+fn submission_transcripts_play_in_every_chunking() {
+    play_all(&SUBMISSION, 55);
+}
+
 fn play_all(spoken: &Spoken, least: usize) {
     let scripts = Script::all(spoken.name, "front-", is_driver_note);
     assert!(scripts.len() >= least, "transcripts are missing: {}", scripts.len());
     let mut failed = Vec::new();
     for script in scripts {
-        for feeding in script.feedings(Side::Client) {
+        let at_once = script.scenes.iter().any(|scene| scene.ends_with.as_ref().is_some_and(|note| note.verb == "whole"));
+        let feedings = if at_once { vec![Feeding::Whole] } else { script.feedings(Side::Client) };
+        for feeding in feedings {
             // One failure must not hide the other files; what differs has been printed by then.
             if std::panic::catch_unwind(|| play(spoken, &script, feeding)).is_err() {
                 failed.push(script.name.clone());
@@ -49,7 +58,7 @@ fn play_all(spoken: &Spoken, least: usize) {
 }
 
 fn is_driver_note(verb: &str) -> bool {
-    matches!(verb, "terms" | "caps" | "do" | "left" | "state" | "client-id")
+    matches!(verb, "terms" | "caps" | "whole" | "do" | "left" | "state" | "client-id" | "helo")
 }
 
 /// One play of one transcript.
@@ -70,10 +79,11 @@ fn play(spoken: &Spoken, script: &Script, feeding: Feeding) {
     let (mut terms, mut caps) = (None, None);
     let mut stage: Option<Stage> = None;
     for (index, scene) in script.scenes.iter().enumerate() {
-        if let Some(said) = scene.ends_with.as_ref().filter(|note| matches!(note.verb.as_str(), "terms" | "caps")) {
+        if let Some(said) = scene.ends_with.as_ref().filter(|note| matches!(note.verb.as_str(), "terms" | "caps" | "whole")) {
             assert!(stage.is_none() && scene.entries.is_empty(), "{}: terms and caps stand at the top", at(index));
             match said.verb.as_str() {
                 "terms" => terms = Some(terms_of(said)),
+                "whole" => {}
                 _ => caps = Some(said),
             }
             continue;
@@ -122,7 +132,7 @@ impl Stage {
                 Ok(Step::NeedInput) => return,
                 Ok(Step::Event(event)) => {
                     self.turn = matches!(event, LoginEvent::Said(_) | LoginEvent::InClear { .. });
-                    self.over = matches!(event, LoginEvent::Bye);
+                    self.over = matches!(event, LoginEvent::Bye | LoginEvent::HangUp);
                     push(&mut self.log, Seen::Event(seen(&event)));
                 }
                 Err(fault) => {
@@ -154,6 +164,14 @@ impl Stage {
                 return;
             }
             ("state", name) => return assert_eq!(self.front.state(), name, "{at}"),
+            ("helo", _) => {
+                let mut said = Vec::new();
+                if let Some(helo) = self.front.helo() {
+                    said.push(("name".to_owned(), Some(helo.name.into_bytes())));
+                    said.extend(helo.extended.then(|| ("extended".to_owned(), None)));
+                }
+                return assert_eq!(words("helo", said), crate::script::note(note), "{at}");
+            }
             ("client-id", _) => {
                 let kept = self.front.client_id().iter();
                 let kept = kept.map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.clone())).collect();
@@ -272,6 +290,9 @@ fn terms_of(note: &Note) -> Terms {
             "starttls" => terms.starttls = true,
             "password" => terms.password_allowed = true,
             "trusted" => terms.trusted = true,
+            "vouch" => terms.may_vouch = true,
+            "exim" => terms.xclient_as_exim = true,
+            "server" => terms.server = value(),
             "retain" => terms.retain_client_id = true,
             "capability" => terms.capability = value(),
             "greeting" => terms.greeting = value(),

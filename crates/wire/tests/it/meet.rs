@@ -3,13 +3,13 @@
 //!
 //! The front plays the backend here, and in the chain test a second one stands before the dance as it does in the program.
 
-use crate::spoken::{IMAP, POP3, SIEVE, Spoken};
+use crate::spoken::{IMAP, POP3, SIEVE, SUBMISSION, Spoken};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use wire::dance::{Dance, DanceEvent, IdentityRefused, Introduction, NoKind, Plan, Secure, SignIn};
-use wire::login::{Front, LOOPING, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use wire::login::{Front, LOOPING, Login, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use wire::machine::Step;
-use wire::origin::{ForwardField, HopsLeft, Origin, OriginUpdate, SessionId, Transport};
+use wire::origin::{ForwardField, HopsLeft, Origin, OriginUpdate, SessionId, Told, Transport};
 use wire::secret::Secret;
 
 /// How to sign in, and what the backend lets see of what it can.
@@ -28,7 +28,9 @@ const POP3_WAY: Way = Way { name: "pop3 command", spoken: &POP3, ..IMAP_WAY };
 
 const SIEVE_WAY: Way = Way { name: "managesieve", spoken: &SIEVE, ..IMAP_WAY };
 
-static WAYS: [Way; 16] = [
+const SUBMISSION_WAY: Way = Way { name: "submission", spoken: &SUBMISSION, ..IMAP_WAY };
+
+static WAYS: [Way; 21] = [
     IMAP_WAY,
     Way { name: "imap command, waiting", hidden: &[" LITERAL+", " AUTH=PLAIN"], ..IMAP_WAY },
     Way { name: "imap command, else plain", hidden: &[" LITERAL+"], ..IMAP_WAY },
@@ -47,6 +49,12 @@ static WAYS: [Way; 16] = [
     Way { name: "managesieve login", mechanism: Some(Mechanism::Login), ..SIEVE_WAY },
     Way { name: "managesieve login, for want of plain", hidden: &["PLAIN "], ..SIEVE_WAY },
     Way { name: "managesieve master", master: true, ..SIEVE_WAY },
+    // Long values wait by themselves.
+    SUBMISSION_WAY,
+    Way { name: "submission plain", mechanism: Some(Mechanism::Plain), ..SUBMISSION_WAY },
+    Way { name: "submission login", mechanism: Some(Mechanism::Login), ..SUBMISSION_WAY },
+    Way { name: "submission login, for want of plain", hidden: &[" PLAIN"], ..SUBMISSION_WAY },
+    Way { name: "submission master", master: true, ..SUBMISSION_WAY },
 ];
 
 impl Way {
@@ -56,6 +64,10 @@ impl Way {
 
     fn is_sieve(&self) -> bool {
         self.spoken.name == SIEVE.name
+    }
+
+    fn is_submission(&self) -> bool {
+        self.spoken.name == SUBMISSION.name
     }
 
     /// What arrives of a welcome: only IMAP says more than the words.
@@ -69,10 +81,14 @@ impl Way {
             (Refusal::WrongCredentials, _) => NoKind::Credentials,
             (Refusal::Unavailable { .. }, _) => NoKind::Unavailable,
             (Refusal::Looping, true) => NoKind::Unavailable,
+            (Refusal::Looping, false) if self.is_submission() => NoKind::Unavailable,
             // In POP3 and ManageSieve the code alone says that trying again will not help.
             (Refusal::Looping, false) => NoKind::ServerBug,
             // ManageSieve has one code for all that goes away by itself.
             (Refusal::InUse { .. } | Refusal::Limit { .. }, false) if self.is_sieve() => NoKind::Unavailable,
+            // Submission has codes that say so of the whole service, and one for whoever must talk to somebody.
+            (Refusal::InUse { .. } | Refusal::Limit { .. }, false) if self.is_submission() => NoKind::Unavailable,
+            (Refusal::ContactAdmin { .. }, false) if self.is_submission() => NoKind::ContactAdmin,
             (Refusal::InUse { .. }, _) => NoKind::InUse,
             (Refusal::NotAuthorized, true) => NoKind::NotAuthorized,
             (Refusal::Limit { .. }, true) => NoKind::Limit,
@@ -104,6 +120,8 @@ struct Meeting {
     said: Vec<OriginUpdate>,
     /// The front waits for TLS, and the dance has not come so far.
     shaking: bool,
+    /// The front believes whom the dance vouches for.
+    vouches: bool,
 }
 
 /// What the backend is asked.
@@ -165,6 +183,7 @@ impl Meeting {
             dance_input: BytesMut::new(),
             said: Vec::new(),
             shaking: false,
+            vouches: false,
         }
     }
 
@@ -175,27 +194,33 @@ impl Meeting {
         self.front_says(&out);
         for _ in 0..100_000 {
             assert!(self.dance_step().is_none(), "an outcome before anybody was asked");
-            if self.shaking {
-                continue;
-            }
-            let moved = carry(&mut self.to_front, &mut self.front_input, self.chunk);
-            let mut out = BytesMut::new();
-            let event = self.front.step(&mut self.front_input, &mut out).unwrap();
-            self.front_says(&out);
-            match event {
-                Step::Event(LoginEvent::Login(login)) => {
-                    return (login.user, login.authzid, login.password.expect("a password").expose().clone());
-                }
-                Step::Event(LoginEvent::Said(update)) => self.said.push(*update),
-                Step::Event(LoginEvent::Secure) => {
-                    assert!(self.front_input.is_empty() && self.to_front.is_empty(), "said ahead of TLS");
-                    self.shaking = true;
-                }
-                Step::Event(other) => panic!("{other:?}"),
-                Step::NeedInput => assert!(moved || !self.to_dance.is_empty() || !self.to_front.is_empty(), "{}", self.state()),
+            if let Some(login) = self.front_step() {
+                return (login.user, login.authzid, login.password.expect("a password").expose().clone());
             }
         }
         panic!("no end: {}", self.state())
+    }
+
+    /// The front hears some more of what is on its way to it.
+    fn front_step(&mut self) -> Option<Login> {
+        if self.shaking {
+            return None;
+        }
+        let moved = carry(&mut self.to_front, &mut self.front_input, self.chunk);
+        let mut out = BytesMut::new();
+        let event = self.front.step(&mut self.front_input, &mut out).unwrap();
+        self.front_says(&out);
+        match event {
+            Step::Event(LoginEvent::Login(login)) => return Some(login),
+            Step::Event(LoginEvent::Said(update)) => self.said.push(*update),
+            Step::Event(LoginEvent::Secure) => {
+                assert!(self.front_input.is_empty() && self.to_front.is_empty(), "said ahead of TLS");
+                self.shaking = true;
+            }
+            Step::Event(other) => panic!("{other:?}"),
+            Step::NeedInput => assert!(moved || !self.to_dance.is_empty() || !self.to_front.is_empty(), "{}", self.state()),
+        }
+        None
     }
 
     /// Runs until the dance knows how it ended.
@@ -226,7 +251,7 @@ impl Meeting {
                 assert!(self.dance_input.is_empty() && self.to_dance.is_empty(), "said ahead of TLS");
                 assert!(std::mem::take(&mut self.shaking), "TLS without the front");
                 self.dance.secured();
-                self.front.secured(terms(true));
+                self.front.secured(Terms { may_vouch: self.vouches, ..terms(true) });
                 self.dance_step()
             }
             Step::Event(event) => Some(event),
@@ -284,7 +309,12 @@ fn signs_in(way: Way, secure: Secure, chunk: usize, user: &str, password: &[u8],
         let mut believed = Origin::at_accept("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap(), origin().session);
         let nets = wire::origin::trust::TrustedNets::new(vec!["127.0.0.0/8".parse().unwrap()]);
         believed.amend(said.clone(), &nets.admit("127.0.0.1".parse().unwrap()).unwrap());
+        // What is not known is said to be so.
+        let unknown = way.is_submission().then_some(Told::Unavailable);
         let expected = Origin {
+            host_name: unknown.clone(),
+            reverse_name: unknown.clone(),
+            helo: unknown,
             source: believed.source,
             arrived: believed.arrived,
             real_client: believed.real_client,
@@ -407,7 +437,7 @@ fn capabilities_that_were_not_told_are_asked_for_and_nothing_is_lost() {
 #[test]
 fn a_chain_loses_nothing() {
     const IMAP_TOLD: &str = " OK [CAPABILITY IMAP4rev1 IDLE] Logged in\r\n";
-    let logins: [(&Spoken, &[u8], &str); 12] = [
+    let logins: [(&Spoken, &[u8], &str); 15] = [
         (&IMAP, b"a1 LOGIN {3+}\r\njoe \"se\\\"cret\"\r\n", "a1"),
         (&IMAP, b"b2 AUTHENTICATE PLAIN AGpvZQBzZSJjcmV0\r\n", "b2"),
         (&IMAP, b"c3 AUTHENTICATE PLAIN\r\nAGpvZQBzZSJjcmV0\r\n", "c3"),
@@ -420,6 +450,9 @@ fn a_chain_loses_nothing() {
         (&SIEVE, b"AUTHENTICATE \"PLAIN\" {16+}\r\nAGpvZQBzZSJjcmV0\r\n", ""),
         (&SIEVE, b"AUTHENTICATE \"PLAIN\"\r\n\"AGpvZQBzZSJjcmV0\"\r\n", ""),
         (&SIEVE, b"AUTHENTICATE \"LOGIN\"\r\n\"am9l\"\r\n{12+}\r\nc2UiY3JldA==\r\n", ""),
+        (&SUBMISSION, b"AUTH PLAIN AGpvZQBzZSJjcmV0\r\n", ""),
+        (&SUBMISSION, b"AUTH PLAIN\r\nAGpvZQBzZSJjcmV0\r\n", ""),
+        (&SUBMISSION, b"AUTH LOGIN am9l\r\nc2UiY3JldA==\r\n", ""),
     ];
     let behind: &[u8] = b"x SELECT {5+}\r\nINBOX\r\nPASS evil\r\ny LOGIN evil evil\r\n\0\xff\n";
     for (spoken, said, tag) in logins {
@@ -428,6 +461,11 @@ fn a_chain_loses_nothing() {
                 let mut front = (spoken.front)(terms(true), None);
                 let (mut client, mut input, mut heard) = ([said, behind].concat(), BytesMut::new(), BytesMut::new());
                 front.greet(&mut heard);
+                if way.is_submission() {
+                    // Nobody may go on before this is answered.
+                    let mut hello = BytesMut::from(&b"EHLO client.example\r\n"[..]);
+                    assert!(matches!(front.step(&mut hello, &mut heard), Ok(Step::NeedInput)));
+                }
                 let login = loop {
                     assert!(carry(&mut client, &mut input, chunk), "the client has said all");
                     if let Step::Event(LoginEvent::Login(login)) = front.step(&mut input, &mut heard).unwrap() {
@@ -447,6 +485,7 @@ fn a_chain_loses_nothing() {
                 front.welcome(&told, &mut heard);
                 let expected = match tag {
                     "" if way.is_sieve() => "OK \"Logged in\"\r\n".to_owned(),
+                    "" if way.is_submission() => "235 2.7.0 Logged in\r\n".to_owned(),
                     "" => "+OK Logged in\r\n".to_owned(),
                     tag => format!("* OK [ALERT] hello\r\n{tag}{IMAP_TOLD}"),
                 };
@@ -461,12 +500,51 @@ fn a_chain_loses_nothing() {
 /// A backend whose operator did not list this proxy in its trusted networks offers nothing, and is told nothing.
 #[test]
 fn who_is_not_trusted_tells_nobody_who_is_calling() {
-    for (way, chunk) in [POP3_WAY, SIEVE_WAY].into_iter().flat_map(|way| (1..=64).map(move |chunk| (way, chunk))) {
+    for (way, chunk) in [POP3_WAY, SIEVE_WAY, SUBMISSION_WAY].into_iter().flat_map(|way| (1..=64).map(move |chunk| (way, chunk)))
+    {
         let introduction = Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new(), patience: None };
         let mut meeting = Meeting::new(way, Secure::Never, chunk, sign_in(way, "joe", b"pw"), Some(introduction));
         meeting.front = (way.spoken.front)(Terms { trusted: false, ..terms(true) }, None);
         meeting.until_asked();
         assert!(!meeting.dance.introduced() && meeting.said.is_empty());
+    }
+}
+
+/// `proxy_noauth`: a backend that believes us lets the user in with the first MAIL, and with it alone.
+#[test]
+fn a_user_that_we_vouch_for_needs_no_password() {
+    for (secure, chunk) in
+        [Secure::Never, Secure::StartTls, Secure::Implicit].into_iter().flat_map(|s| (1..=64).map(move |n| (s, n)))
+    {
+        let introduction = Introduction { origin: origin(), client_id: Vec::new(), forward: Vec::new(), patience: None };
+        let back = SignIn { noauth: true, ..sign_in(SUBMISSION_WAY, "j\u{f6}rg+x@example.org", b"") };
+        let mut meeting = Meeting::new(SUBMISSION_WAY, secure, chunk, back, Some(introduction));
+        meeting.vouches = true;
+        meeting.front = (SUBMISSION.front)(Terms { may_vouch: true, ..terms(secure != Secure::StartTls) }, None);
+        let mut out = BytesMut::new();
+        meeting.front.greet(&mut out);
+        meeting.front_says(&out);
+        let told = loop {
+            if let Some(event) = meeting.dance_step() {
+                break event;
+            }
+            assert!(meeting.front_step().is_none(), "nobody has said MAIL");
+        };
+        assert!(matches!(told, DanceEvent::Welcome(told) if told.text == "Logged in."));
+        assert!(meeting.dance.introduced() && !meeting.dance.credentials_sent());
+        assert_eq!(meeting.said.last().and_then(|said| said.user.clone()), Some(Told::Known("j\u{f6}rg+x@example.org".into())));
+
+        let client = b"MAIL FROM:<joe@example.org>\r\nRCPT TO:<ann@example.org>\r\n";
+        meeting.to_front.extend_from_slice(client);
+        let asked = loop {
+            if let Some(login) = meeting.front_step() {
+                break login;
+            }
+        };
+        assert_eq!((asked.user.as_str(), asked.mechanism), ("j\u{f6}rg+x@example.org", Mechanism::Xclient));
+        assert!(asked.password.is_none());
+        let left = [meeting.front_input.as_ref(), &meeting.to_front].concat();
+        assert_eq!(left, client, "it is for the mail server");
     }
 }
 

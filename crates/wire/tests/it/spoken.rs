@@ -3,7 +3,7 @@
 use testkit::transcript::Note;
 use wire::dance::dialect::Dialect;
 use wire::login::{Front, Terms};
-use wire::{imap, pop3, sieve};
+use wire::{imap, pop3, sieve, smtp};
 
 /// One protocol.
 pub struct Spoken {
@@ -63,6 +63,22 @@ pub static SIEVE: Spoken = Spoken {
         Box::new(sieve::front::Front::new(terms, caps))
     },
     dialect: || Box::new(sieve::dialect::Sieve::new()),
+};
+
+pub static SUBMISSION: Spoken = Spoken {
+    name: "submission",
+    front: |terms, said| {
+        let mut caps = smtp::Caps::default();
+        each(said, |name, value| match name {
+            "line" => caps.line = value,
+            "sasl" => caps.sasl = value,
+            "bad" => caps.bad_commands = value,
+            "commands" => caps.commands = value,
+            name => panic!("unknown cap {name}"),
+        });
+        Box::new(smtp::front::Front::new(terms, caps))
+    },
+    dialect: || Box::new(smtp::dialect::Submission::new()),
 };
 
 fn each(said: Option<&Note>, mut set: impl FnMut(&str, usize)) {
