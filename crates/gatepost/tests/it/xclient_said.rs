@@ -69,6 +69,20 @@ fn postfix_keeps_the_client_and_the_user_of_the_last_of_several_commands() {
 }
 
 #[test]
+fn postfix_relays_for_the_user_that_was_named_and_for_nobody() {
+    let Some(_) = postfix::require() else { return };
+    let postfix = Postfix::start(postfix::Options { xclient_hosts: "127.0.0.1".into(), ..postfix::Options::default() });
+    for (login, answer) in [(Some("joe@example.org"), "250"), (None, "554 5.7.1")] {
+        let mut client = SmtpClient::greeted(postfix.addr());
+        say(&mut client, &introduction(), login);
+        client.ehlo("client.example");
+        client.ok("MAIL FROM:<joe@example.org>");
+        client.expect("RCPT TO:<carol@elsewhere.example>", answer);
+        client.quit();
+    }
+}
+
+#[test]
 fn dovecot_puts_together_what_several_commands_say() {
     let Some(_) = real::require("dovecot") else { return };
     let options = dovecot::Options {

@@ -8,3 +8,4 @@ mod front;
 mod meet;
 mod script;
 mod spoken;
+mod xclient_vectors;
