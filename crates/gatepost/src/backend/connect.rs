@@ -324,3 +324,6 @@ fn with_retries(mut failure: Failure, retries: u32) -> Failure {
     }
     failure
 }
+
+#[cfg(test)]
+mod tests;

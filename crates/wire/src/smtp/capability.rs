@@ -1,7 +1,7 @@
 //! What servers say in answer to EHLO, as words apart by blanks, which is how capabilities are kept, learnt and configured.
 //!
 //! A line of the answer has a keyword and may have parameters. A parameter stands behind its keyword and `=`: `SIZE 10240000` is
-//! `SIZE=10240000`, and `AUTH PLAIN LOGIN` is `AUTH=PLAIN AUTH=LOGIN`. [`words`] makes such words of an answer, and [`lines`]
+//! `SIZE=10240000`, and `AUTH PLAIN LOGIN` is `AUTH=PLAIN AUTH=LOGIN`. `words` makes such words of an answer, and `lines`
 //! makes lines of words; [`tellable`] chooses those that a client may be told before it has signed in.
 //!
 //! RFC 5321 section 4.1.1.1.
