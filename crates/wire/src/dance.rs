@@ -48,6 +48,8 @@ pub struct Dance {
     octets: usize,
     secured: bool,
     introduced: bool,
+    /// The sign-in says who is calling.
+    introduces_along: bool,
     signing_in: bool,
     credentials_sent: bool,
     aside: Aside,
@@ -96,6 +98,7 @@ impl Dance {
             octets: 0,
             secured: false,
             introduced: false,
+            introduces_along: false,
             signing_in: false,
             credentials_sent: false,
             aside: Aside::default(),
@@ -325,7 +328,7 @@ impl Dance {
                 return Err(Stumble::new(StumbleKind::NotOffered, format!("the backend does not know TLS: {words}")));
             }
             (Ask::SignIn, Answer::Yes(text)) => {
-                self.introduced |= self.plan.sign_in.noauth && self.plan.introduce.is_some();
+                self.introduced |= self.introduces_along;
                 let welcome = Welcome { text, capability: None, aside: Vec::new() };
                 if self.dialect.lacks_capability() {
                     self.request(Ask::Capability, out)?;
@@ -384,9 +387,10 @@ impl Dance {
                 Offer::No => Err(Stumble::new(StumbleKind::NotOffered, "the backend does not offer TLS")),
             };
         }
-        // Without a password it is said along with who has signed in.
-        if self.plan.introduce.is_some() && !self.introduced && !self.plan.sign_in.noauth {
+        if self.plan.introduce.is_some() && !self.introduced {
             match self.dialect.offer(Ask::Introduce) {
+                // Without a password it is said along with who has signed in.
+                Offer::Yes if self.plan.sign_in.noauth => self.introduces_along = true,
                 Offer::Yes => {
                     let alone = self.request(Ask::Introduce, out)?;
                     self.introduced = true;

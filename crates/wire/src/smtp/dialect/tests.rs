@@ -203,3 +203,43 @@ fn a_name_that_no_server_would_take_is_not_said() {
     assert_eq!(named(Some(Told::Unavailable), false), "proxy.example");
     assert_eq!(named(None, false), "proxy.example");
 }
+
+/// Every way to sign in, at a backend that repeats what it hears, on one line or several.
+#[test]
+fn what_is_overheard_has_no_password_in_it() {
+    for (mechanism, lines) in [None, Some(Mechanism::Plain), Some(Mechanism::Login)].into_iter().flat_map(|m| [(m, 1), (m, 2)]) {
+        let mut dance = Dance::new(Box::new(Submission::new()), plan(Secure::Never, mechanism, false));
+        dance.overhear();
+        let mut step = |said: &[u8]| {
+            let (mut input, mut out) = (BytesMut::from(said), BytesMut::new());
+            let step = dance.step(&mut input, &mut out).unwrap();
+            (step, out, dance.overheard(), dance.credentials_sent())
+        };
+        let (mut said, mut told) = (BytesMut::new(), Vec::new());
+        for reply in [
+            "220 b",
+            "250-b\r\n250-AUTH PLAIN LOGIN\r\n250 XCLIENT ADDR",
+            "220 b",
+            "250-b\r\n250 AUTH PLAIN LOGIN",
+            "334 x",
+            "334 y",
+        ] {
+            let (_, out, heard, sent) = step(format!("{reply}\r\n").as_bytes());
+            (said, told) = (out, [told, heard].concat());
+            if sent {
+                break;
+            }
+        }
+        let repeated = said.escape_ascii().to_string();
+        let no =
+            if lines == 1 { format!("500 {repeated}\r\n") } else { format!("535-5.7.8 {repeated}\r\n535 5.7.8 {repeated}\r\n") };
+        let (refused, _, heard, _) = step(no.as_bytes());
+        assert!(matches!(refused, Step::Event(DanceEvent::Refused(_))), "{refused:?}");
+        let text: String = told.iter().chain(&heard).map(|line| format!("{}\n", line.text)).collect();
+        assert!(text.contains("XCLIENT ADDR=192.0.2.7") && text.contains("EHLO client.example"), "{text}");
+        assert!(text.contains("AUTH ") && text.contains("***"), "{text}");
+        for form in [PASSWORD, "s3cr3t", "czNjcjN0", "AGpvZ", "MzY3I"] {
+            assert!(!text.contains(form), "{mechanism:?} {lines}: {form} in {text}");
+        }
+    }
+}

@@ -141,6 +141,52 @@ proptest! {
     }
 }
 
+proptest! {
+    /// However a password is said, with whatever in front, in whatever pieces: it is in no line that is overheard.
+    #[test]
+    fn no_password_is_overheard(head in "([ -~]{0,12}\r\n)?", which in 0usize..8, cut in 0usize..60) {
+        const PASSWORD: &str = "Zq7-xw9K";
+        let encode = |text: &str| String::from_utf8(base64_encode(text.as_bytes()).expose().clone()).unwrap();
+        let (encoded, alone) = (encode(&format!("\0joe\0{PASSWORD}")), encode(PASSWORD));
+        let said = match which {
+            0 => format!("AUTH PLAIN {encoded}\r\n"),
+            1 => format!("AUTH PLAIN\r\n{encoded}\r\n"),
+            2 => format!("AUTH LOGIN\r\nam9l\r\n{alone}\r\n"),
+            3 => format!("AUTH LOGIN {alone}\r\n{encoded}\r\n"),
+            4 => format!("AUTH {PASSWORD}\r\n{PASSWORD}\r\n"),
+            5 => format!("AUTH PLAIN {encoded} {PASSWORD}\r\nAUTH {encoded}\r\n"),
+            6 => format!("MAIL {PASSWORD}\r\nXCLIENT {PASSWORD}=x {encoded}\r\n"),
+            _ => format!("NOOP {PASSWORD}\r\nHELP {encoded}\r\nEHLO x {PASSWORD}\r\n"),
+        };
+        let octets = [head.as_bytes(), said.as_bytes()].concat();
+        let mut front = greeted();
+        front.overhear(true);
+        let (mut input, mut out, mut lines) = (BytesMut::new(), BytesMut::new(), Vec::new());
+        let (first, rest) = octets.split_at(cut.min(octets.len()));
+        'fed: for piece in [first, rest] {
+            input.extend_from_slice(piece);
+            loop {
+                let step = front.step(&mut input, &mut out);
+                lines.extend(front.overheard(&out));
+                out.clear();
+                match step {
+                    Ok(Step::NeedInput) => break,
+                    Ok(Step::Event(LoginEvent::Login(_) | LoginEvent::Unspeakable { .. })) => {
+                        front.refuse(&Refusal::WrongCredentials, &mut out);
+                    }
+                    Ok(Step::Event(LoginEvent::Secure)) => front.secured(terms()),
+                    Ok(Step::Event(LoginEvent::Bye)) | Err(_) => break 'fed,
+                    Ok(Step::Event(_)) => {}
+                }
+            }
+        }
+        for line in lines {
+            let shown = [PASSWORD, &encoded, &alone].iter().any(|form| line.text.contains(*form));
+            prop_assert!(!shown, "{}", line.text);
+        }
+    }
+}
+
 #[test]
 fn an_endless_line_ends_at_the_cap_wherever_it_stands() {
     for start in ["", "EHLO ", "MAIL FROM:<", "AUTH PLAIN ", "XCLIENT FORWARD=", "XCLIENT\tADDR=", "NOOP "] {
