@@ -104,6 +104,8 @@ pub enum Position {
     Pop3(wire::pop3::position::Position),
     /// ManageSieve.
     Sieve(wire::sieve::position::Position),
+    /// Submission.
+    Smtp(wire::smtp::position::Position),
 }
 
 impl Position {
@@ -113,6 +115,7 @@ impl Position {
             Position::Imap(position) => position.is_safe(),
             Position::Pop3(position) => position.is_safe(),
             Position::Sieve(position) => position.is_safe(),
+            Position::Smtp(position) => position.is_safe(),
         }
     }
 
@@ -128,12 +131,13 @@ impl relay::pump::Watch for Position {
             Position::Imap(position) => position.saw(to_client),
             Position::Pop3(position) => position.saw(to_client),
             Position::Sieve(position) => position.saw(to_client),
+            Position::Smtp(position) => position.saw(to_client),
         }
     }
 }
 
 /// All protocols.
-pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3, MANAGESIEVE];
+pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3, MANAGESIEVE, SUBMISSION];
 
 const IMAP: Protocol = Protocol {
     name: "imap",
@@ -213,6 +217,30 @@ const MANAGESIEVE: Protocol = Protocol {
     tellable: wire::sieve::capability::tellable,
 };
 
+const SUBMISSION: Protocol = Protocol {
+    name: "submission",
+    port: 587,
+    implicit: Some(("submissions", 465)),
+    // None is registered; this is what servers confirm that have one.
+    alpn: &["smtp"],
+    front: |terms, limits| Box::new(wire::smtp::front::Front::new(terms, smtp_caps(limits))),
+    dialect: || Box::new(wire::smtp::dialect::Submission::new()),
+    noauth: true,
+    parting: b"QUIT\r\n",
+    settings: |meant| Settings {
+        capability: meant.submission.capability.clone().map_or(Capability::Learnt, Capability::Fixed),
+        server_id: Vec::new(),
+        retain_client_id: false,
+        greeting: meant.submission.greeting.clone(),
+        idle_timeout: meant.submission.idle_timeout,
+        login_timeout: Some(meant.submission.login_timeout),
+    },
+    goodbye: wire::smtp::goodbye_line,
+    position: || Position::Smtp(wire::smtp::position::Position::new()),
+    client_id: |_| String::new(),
+    tellable: wire::smtp::capability::tellable,
+};
+
 /// A value with blanks in it as words of one name.
 fn in_words<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = String> + 'a {
     value.split_ascii_whitespace().map(move |word| format!("{name}={word}"))
@@ -241,6 +269,11 @@ fn sieve_caps(limits: &Limits) -> wire::sieve::Caps {
         commands: count(limits.commands),
         ..wire::sieve::Caps::default()
     }
+}
+
+fn smtp_caps(limits: &Limits) -> wire::smtp::Caps {
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    wire::smtp::Caps { bad_commands: count(limits.bad_commands), commands: count(limits.commands), ..wire::smtp::Caps::default() }
 }
 
 /// The row of a protocol.
@@ -273,9 +306,9 @@ mod tests {
     #[test]
     fn no_name_and_no_port_stands_for_two_protocols() {
         let names: Vec<_> = NAMES.iter().map(|row| row.name).collect();
-        assert_eq!(names, ["imap", "imaps", "pop3", "pop3s", "managesieve"]);
+        assert_eq!(names, ["imap", "imaps", "pop3", "pop3s", "managesieve", "submission", "submissions"]);
         let ports: Vec<_> = NAMES.iter().map(|row| row.port).collect();
-        assert_eq!(ports, [143, 993, 110, 995, 4190]);
+        assert_eq!(ports, [143, 993, 110, 995, 4190, 587, 465]);
         assert!(PROTOCOLS.iter().all(|row| std::ptr::eq(find(row.name).unwrap(), row)));
     }
 }
