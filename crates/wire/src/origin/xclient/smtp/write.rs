@@ -36,10 +36,18 @@ pub fn write(intro: Option<&Introduction>, login: Option<&str>, offered: &Offere
     let mut written = Written::default();
     let at_once = offered.wants_one_command();
     let max = if at_once { LINE_MAX } else { COMMAND_MAX - 1 };
-    let caller = caller(intro, login, *offered, max, &mut written);
+    let mut caller = caller(intro, login, *offered, max, &mut written);
     let mut line = String::from(VERB);
     if let Some(intro) = intro {
-        for (attribute, word) in surroundings(intro, *offered, &mut written.left_out) {
+        let mut ahead = surroundings(intro, *offered);
+        if let Some(word) = server_name(intro, *offered, &mut written.left_out) {
+            if !at_once && VERB.len() + caller.len() + word.1.len() + CRLF.len() <= max {
+                caller.push_str(&word.1);
+            } else {
+                ahead.push(word);
+            }
+        }
+        for (attribute, word) in ahead {
             let beside = if at_once { caller.len() } else { 0 };
             if line.len() + word.len() + beside + CRLF.len() > max {
                 if at_once {
@@ -85,8 +93,8 @@ fn word(attribute: Attribute, spelled: &str) -> Word {
 }
 
 /// What is said of the connection and not of the client: each attribute may go ahead in a command of its own. Where there is one
-/// command only, the last ones are the first that find no room.
-fn surroundings(intro: &Introduction, offered: Offered, left_out: &mut Vec<String>) -> Vec<Word> {
+/// command only, what stands behind is the first that finds no room.
+fn surroundings(intro: &Introduction, offered: Offered) -> Vec<Word> {
     let origin = &intro.origin;
     let reached = origin.reached.0;
     let mut words = vec![word(Attribute::DestAddr, &address(reached.ip(), offered))];
@@ -99,16 +107,19 @@ fn surroundings(intro: &Introduction, offered: Offered, left_out: &mut Vec<Strin
         // No more than there is, but less than a second is no time to ask for.
         words.push(word(Attribute::Timeout, &patience.as_secs().clamp(1, u32::MAX.into()).to_string()));
     }
-    if let Some(transport) = origin.transport {
-        words.push(word(Attribute::Transport, transport.as_str()));
-    }
-    match &origin.name {
-        Some(name) if is_host_name(name) => words.push(word(Attribute::DestName, name)),
-        Some(_) if offered.lists(Attribute::DestName) => leave_out(left_out, Attribute::DestName.as_str()),
-        _ => {}
-    }
     words.retain(|(attribute, _)| offered.lists(*attribute));
     words
+}
+
+/// The name that the client asked for in TLS. It is another client's if ADDR is said behind it, at least to a Gatepost: so it
+/// stands in the last command where that has room.
+fn server_name(intro: &Introduction, offered: Offered, left_out: &mut Vec<String>) -> Option<Word> {
+    let name = intro.origin.name.as_deref().filter(|_| offered.lists(Attribute::DestName))?;
+    if !is_host_name(name) {
+        leave_out(left_out, Attribute::DestName.as_str());
+        return None;
+    }
+    Some(word(Attribute::DestName, name))
 }
 
 /// `FORWARD` with as many pairs as go into so many octets; empty for none.
@@ -175,6 +186,10 @@ fn client(intro: &Introduction, offered: Offered, left_out: &mut Vec<String>) ->
         Some(MailProtocol::Lmtp) if !offered.lists(Attribute::Session) => {}
         Some(spoke) => words.push(word(Attribute::Proto, spoke.as_str())),
         None => {}
+    }
+    if let Some(transport) = origin.transport {
+        // How that client's own connection is protected: said ahead of ADDR it would be about another one.
+        words.push(word(Attribute::Transport, transport.as_str()));
     }
     words.retain(|(attribute, _)| offered.lists(*attribute));
     words

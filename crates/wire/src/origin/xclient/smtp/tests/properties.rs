@@ -134,6 +134,30 @@ proptest! {
     }
 
     #[test]
+    fn several_commands_make_one_caller(intro in any_introduction()) {
+        let (lines, told) = written(Some(&intro), None, listed(false));
+        let left_out = |name: &str| told.left_out.iter().any(|left_out| left_out == name);
+        let nets = TrustedNets::new(vec!["127.0.0.1/32".parse().unwrap()]);
+        let local = "127.0.0.1:25".parse().unwrap();
+        let mut heard = Origin::at_accept(local, local, SessionId::new("ours").unwrap());
+        for line in &lines {
+            heard.amend(read_all(line).unwrap(), &nets.admit(local.ip()).unwrap());
+        }
+        let said = &intro.origin;
+        prop_assert_eq!((heard.client, heard.reached), (said.client, said.reached));
+        prop_assert_eq!((&heard.session, heard.hops, heard.transport), (&said.session, said.hops, said.transport));
+        // One that is too long to stand beside the client is another client's to a Gatepost.
+        let beside = lines.last().is_some_and(|line| names(line).contains(&"DESTNAME"));
+        prop_assert_eq!(heard.name, said.name.clone().filter(|_| beside));
+        let short = said.name.as_ref().is_none_or(|name| name.len() < 100) && lines.last().is_some_and(|line| line.len() < 380);
+        prop_assert!(beside || !short || said.name.is_none() || left_out("DESTNAME"));
+        prop_assert_eq!((heard.spoke, heard.patience), (said.spoke, intro.patience));
+        let pairs: Vec<_> =
+            said.forward.iter().filter(|field| !left_out(&format!("forward_{}", field.name))).cloned().collect();
+        prop_assert_eq!(heard.forward, pairs);
+    }
+
+    #[test]
     fn no_command_is_too_long_or_says_what_it_should_not(
         intro in proptest::option::of(any_introduction()), login in any_login(), offered in any_offer(),
     ) {

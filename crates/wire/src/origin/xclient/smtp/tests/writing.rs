@@ -129,14 +129,12 @@ fn the_client_stays_together_in_the_last_command() {
     assert_eq!(
         lines,
         [
-            format!(
-                "DESTADDR=IPV6:{address} DESTPORT=65535 SESSION=sVyHBLBg+2BLN/AAAB TTL=5 CLIENT-TRANSPORT=insecure DESTNAME={}",
-                long_name(63)
-            ),
+            format!("DESTADDR=IPV6:{address} DESTPORT=65535 SESSION=sVyHBLBg+2BLN/AAAB TTL=5 DESTNAME={}", long_name(63)),
             // This and what follows would be longer than a command.
             format!("FORWARD=YT14{}eA+3D+3D", "eHh4".repeat(66)),
             format!(
-                "NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] ADDR=IPV6:{address} PORT=65535 HELO={} PROTO=ESMTP LOGIN=joe",
+                "NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] ADDR=IPV6:{address} PORT=65535 HELO={} PROTO=ESMTP \
+                 CLIENT-TRANSPORT=insecure LOGIN=joe",
                 long_name(20)
             ),
         ]
@@ -259,4 +257,19 @@ fn who_wants_one_command_gets_what_fits_into_it() {
 #[test]
 fn whatever_is_no_xchar_is_escaped() {
     assert_eq!(write::encoded(b"a+b=c d\0\t\x7f\xc3~!"), "a+2Bb+3Dc+20d+00+09+7F+C3~!");
+}
+
+#[test]
+fn the_documented_example_is_what_is_said() {
+    let session = SessionId::new("hJ2sYw0bqvN1xZkT").unwrap();
+    let mut origin = Origin::at_accept("[2001:db8::7]:51200".parse().unwrap(), "198.51.100.5:587".parse().unwrap(), session);
+    origin.hops = HopsLeft::said(4);
+    origin.helo = Some(Told::Known("laptop.example".into()));
+    origin.spoke = Some(MailProtocol::Esmtp);
+    origin.transport = Some(Transport::Tls);
+    let intro = Introduction { patience: Some(Duration::from_secs(30)), ..introduction(origin, vec![forward("site", "west")]) };
+    let (lines, told) = written(Some(&intro), None, listed(false));
+    assert_eq!((lines.len(), told.left_out), (1, Vec::new()));
+    let documents = include_str!("../../../../../../../docs/forward-identity.md");
+    assert!(documents.contains(&format!("\nXCLIENT {}\nEHLO laptop.example\n", lines[0])), "{}", lines[0]);
 }
