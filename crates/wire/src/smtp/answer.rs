@@ -22,8 +22,9 @@ const CAPABILITY_MAX: usize = 4096;
 /// What the front can do for everybody.
 const OURS: [&str; 2] = ["PIPELINING", "ENHANCEDSTATUSCODES"];
 
-/// What depends on this connection, and is for the front to say.
-const DEPENDS: [&str; 3] = ["STARTTLS", "AUTH", "XCLIENT"];
+/// What depends on this connection, and is for the front to say; and what is never so: that a client need not wait for the
+/// greeting (Exim's).
+const DEPENDS: [&str; 4] = ["STARTTLS", "AUTH", "XCLIENT", "PIPECONNECT"];
 
 /// `220 mail.example.com ESMTP text`, at the beginning and behind XCLIENT.
 pub(super) fn greeting(terms: &Terms, out: &mut BytesMut) {
@@ -162,7 +163,7 @@ mod tests {
         for (configured, expected) in [
             ("", ""),
             ("SIZE=10240000 size=5  8BITMIME", "250-SIZE 10240000 5\r\n250-8BITMIME\r\n"),
-            ("pipelining STARTTLS AUTH=EXTERNAL Xclient=ADDR ENHANCEDSTATUSCODES DSN", "250-DSN\r\n"),
+            ("pipelining STARTTLS AUTH=EXTERNAL Xclient=ADDR ENHANCEDSTATUSCODES PipeConnect DSN", "250-DSN\r\n"),
             ("\u{e4} a\0b CHUNKING\r\n250 forged\r\n-ERR", "250-CHUNKING\r\n250-250\r\n250-forged\r\n"),
         ] {
             let given = Terms { capability: configured.into(), ..terms() };

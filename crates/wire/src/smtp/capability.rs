@@ -10,8 +10,8 @@
 const LINE_MAX: usize = 500;
 
 /// What the front says by itself, and what concerns the connection between a backend and us: how to sign in, who is calling, TLS
-/// on the rest of the way.
-const NOT_TOLD: [&str; 5] = ["STARTTLS", "AUTH", "PIPELINING", "ENHANCEDSTATUSCODES", "REQUIRETLS"];
+/// on the rest of the way, and Exim's leave to speak before the greeting.
+const NOT_TOLD: [&str; 6] = ["STARTTLS", "AUTH", "PIPELINING", "ENHANCEDSTATUSCODES", "REQUIRETLS", "PIPECONNECT"];
 
 /// The words of a backend's list that stay true when we pass them on: everything about the time after login. Private words
 /// (`XCLIENT`, `X-EXPS`, ...) are for those who know each other, as the backend and we do.
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn how_to_sign_in_and_who_is_calling_are_not_passed_on() {
         let exchange = "SIZE=37748736 PIPELINING DSN ENHANCEDSTATUSCODES STARTTLS X-ANONYMOUSTLS AUTH=NTLM auth=LOGIN X-EXPS=GSSAPI \
-                        8BITMIME BINARYMIME CHUNKING XRDST xclient=ADDR XFORWARD=NAME REQUIRETLS SMTPUTF8";
+                        8BITMIME BINARYMIME CHUNKING XRDST xclient=ADDR XFORWARD=NAME REQUIRETLS PIPECONNECT SMTPUTF8";
         assert_eq!(tellable(exchange), "SIZE=37748736 DSN 8BITMIME BINARYMIME CHUNKING SMTPUTF8");
         assert_eq!(tellable("  pipelining  BURL=imap BURL=imap://a "), "BURL=imap BURL=imap://a");
     }
