@@ -3,15 +3,13 @@
 //! The witnesses are what was seen on the wire at both ends ([`Talk`]) and Gatepost's journal. A script that broke off is a
 //! check that fails; what it would have seen is then missing and fails as well.
 
-use super::letters::Letter;
 use super::scene::{ALICE, BOB, DAVE, DEPARTMENT, Doors, MASTER, NAME, PASSWORDS, Person};
 use super::screen::{Screen, Tone};
 use super::script::{BEHIND, Behind, Dead, FORGED_IP, FORGED_SESSION, REACHED_THERE, Said, Talk, Wrong};
 use super::server::What;
-use super::speech::{Speech, title};
+use super::speech::{Errand, Speech, plain_response, title};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-use wire::encode::base64_encode;
 use wire::login::Mechanism;
 use wire::origin::{HopsLeft, Transport};
 
@@ -60,35 +58,29 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// What must hold of all scripts of one protocol. `letters`: the first of east and of west.
-    pub fn protocol(&mut self, doors: &Doors, seen: &Seen, letters: [Option<&Letter>; 2], journal: &[String]) {
+    /// What must hold of all scripts of one protocol. `errands`: alice's and bob's.
+    pub fn protocol(&mut self, doors: &Doors, seen: &Seen, errands: &[Errand; 2], journal: &[String]) {
         let speech = doors.speech;
         let of_protocol: Vec<&str> =
             journal.iter().map(String::as_str).filter(|line| word(line, "protocol") == Some(speech.name())).collect();
         let journal = of_protocol.as_slice();
-        let [of_east, of_west] = letters;
+        let [of_alice, of_bob] = errands;
         self.about = format!("{}, ", title(speech.name()));
-        self.alice(speech, &seen.alice, doors.implicit, of_east, journal);
-        self.bob(speech, &seen.bob, doors.clear, of_west, journal);
+        self.alice(doors, &seen.alice, of_alice, journal);
+        self.bob(doors, &seen.bob, of_bob, journal);
         self.wrong(speech, &seen.wrong);
         self.dead(speech, &seen.dead, journal);
-        self.behind(speech, &seen.behind, journal);
+        self.behind(doors, &seen.behind, journal);
         self.ended(journal);
         self.about.clear();
     }
 
-    fn alice(
-        &mut self,
-        speech: &dyn Speech,
-        (talk, outcome): &Played<Said>,
-        reached: SocketAddr,
-        letter: Option<&Letter>,
-        journal: &[&str],
-    ) {
-        let over = title(speech.implicit());
-        let saw = self.script(&format!("alice: over {over}, certificate checked, every command answered OK"), outcome);
-        self.introduced("alice", &ALICE, talk, reached, journal_login(journal, &ALICE));
-        self.letter(&ALICE, saw, letter);
+    fn alice(&mut self, doors: &Doors, (talk, outcome): &Played<Said>, errand: &Errand, journal: &[&str]) {
+        let (speech, over) = (doors.speech, doors.safest_name());
+        let words = format!("alice: over {over}, certificate checked, every command answered as it should be");
+        let saw = self.script(&words, outcome);
+        self.introduced("alice", &ALICE, talk, doors.safest(), journal_login(journal, &ALICE));
+        self.errand(speech, &ALICE, talk, saw, errand);
         let noop = saw.is_some_and(|saw| saw.pipelined) && talk.heard().any(|line| line.split(' ').next_back() == Some("NOOP"));
         let login = speech.by(Mechanism::Command);
         self.that(noop, &format!("alice: the NOOP that she sent together with {login} was answered by east"));
@@ -96,20 +88,13 @@ impl Checks {
         self.that(own, &format!("alice: east let her in by {login} with the password she typed"));
     }
 
-    fn bob(
-        &mut self,
-        speech: &dyn Speech,
-        (talk, outcome): &Played<Said>,
-        reached: SocketAddr,
-        letter: Option<&Letter>,
-        journal: &[&str],
-    ) {
-        let starttls = speech.starttls();
+    fn bob(&mut self, doors: &Doors, (talk, outcome): &Played<Said>, errand: &Errand, journal: &[&str]) {
+        let (speech, starttls) = (doors.speech, doors.speech.starttls());
         let words = format!("bob: over {starttls}, certificate checked, every command but the wrong login answered OK");
         let saw = self.script(&words, outcome);
         let line = journal_login(journal, &BOB);
-        self.introduced("bob", &BOB, talk, reached, line);
-        self.letter(&BOB, saw, letter);
+        self.introduced("bob", &BOB, talk, doors.clear, line);
+        self.errand(speech, &BOB, talk, saw, errand);
         let login = talk.login();
         self.that(login.is_some_and(|(user, ..)| user == BOB.mailbox), "bob: west was asked for the mailbox bob (destuser)");
         let master = login.is_some_and(|(_, master, by)| master == Some(MASTER.0) && by == speech.by(Mechanism::Plain));
@@ -151,8 +136,8 @@ impl Checks {
         self.that(journal.iter().any(blamed), "dave: the journal says that it is the server's trouble");
     }
 
-    fn behind(&mut self, speech: &dyn Speech, (talk, outcome): &Played<Behind>, journal: &[&str]) {
-        let over = title(speech.implicit());
+    fn behind(&mut self, doors: &Doors, (talk, outcome): &Played<Behind>, journal: &[&str]) {
+        let over = doors.safest_name();
         let words = format!("alice behind a balancer: over {over} after a PROXY header, every command answered OK");
         let saw = self.script(&words, outcome);
         let client = BEHIND.to_string();
@@ -179,9 +164,8 @@ impl Checks {
         self.that(!believed, "the address, session and TTL that the untrusted client claimed reached neither journal nor server");
         let is_in = |line: &str| {
             PASSWORDS.iter().any(|password| {
-                let plain = base64_encode(format!("\0{}\0{password}", BOB.user).as_bytes());
-                let plain = String::from_utf8_lossy(plain.expose()).into_owned();
-                line.contains(password) || line.contains(&plain)
+                let logins = [&ALICE, &BOB, &DAVE].map(|person| plain_response(person.user, password));
+                line.contains(password) || logins.iter().any(|plain| line.contains(plain.as_str()))
             })
         };
         let clean = !journal.is_empty() && !journal.iter().any(|line| is_in(line));
@@ -250,10 +234,14 @@ impl Checks {
         self.equal(&format!("{name}: how the client's connection is protected"), &Transport::Tls.as_str(), transport);
     }
 
-    fn letter(&mut self, person: &Person, saw: Option<&Said>, letter: Option<&Letter>) {
-        let saw = saw.and_then(|saw| saw.letter.as_deref());
-        let same = letter.is_some_and(|letter| saw == Some(letter.octets()));
-        self.that(same, &format!("{}: letter 1 arrived octet by octet as {} sent it", person.mailbox, person.server));
+    /// The errand was done, and truly.
+    fn errand(&mut self, speech: &dyn Speech, person: &Person, talk: &Talk, saw: Option<&Said>, errand: &Errand) {
+        let arrived = saw.and_then(|saw| saw.arrived.as_deref());
+        let name = person.mailbox;
+        self.that(arrived == Some(errand.goods.as_slice()), &format!("{name}: {}", errand.arrives));
+        for (holds, text) in speech.special(person, talk) {
+            self.that(holds, &format!("{name}: {text}"));
+        }
     }
 }
 

@@ -1,8 +1,11 @@
-use super::super::imap::Imap;
+use super::super::guest::{Guest, Took};
 use super::super::letters;
+use super::super::managesieve::ManageSieve;
 use super::super::pop3::Pop3;
 use super::super::server::Report;
+use super::super::speech::{SPEECHES, all_turns};
 use super::*;
+use bytes::BytesMut;
 use wire::origin::{ForwardField, OriginUpdate, SessionId};
 
 const CLIENT: &str = "127.0.0.1:5512";
@@ -27,6 +30,20 @@ fn told() -> OriginUpdate {
     }
 }
 
+fn doors(speech: &'static dyn Speech) -> Doors {
+    let (reached, nowhere) = (address(REACHED), address("127.0.0.1:1"));
+    Doors { speech, clear: reached, implicit: speech.implicit().map(|_| reached), behind: nowhere, east: nowhere, west: nowhere }
+}
+
+/// What a server takes in when the errand is done there.
+fn taken(speech: &dyn Speech, person: &Person) -> Vec<Took> {
+    let guest = Guest::of_test(person.server);
+    let errand = speech.errand(person, &guest.letters);
+    let mut said: BytesMut =
+        errand.commands.iter().flat_map(|words| speech.command("a", words).into_bytes().into_iter().chain(*b"\r\n")).collect();
+    all_turns(&mut *speech.mailbox(guest), &mut said).1
+}
+
 /// Everything as it should be in one script of one protocol; each test breaks one thing.
 struct Scene {
     speech: &'static dyn Speech,
@@ -36,6 +53,7 @@ struct Scene {
     master: Option<String>,
     by: &'static str,
     said: Said,
+    took: Vec<Took>,
     wrong: Wrong,
     later: bool,
     left_without: bool,
@@ -54,7 +72,7 @@ enum Script {
 
 impl Scene {
     fn of_alice(speech: &'static dyn Speech) -> Scene {
-        let letter = letters::of_east().first().map(|letter| letter.octets().to_vec());
+        let arrived = Some(speech.errand(&ALICE, &letters::of_east()).goods);
         let user = format!("protocol={} user=alice client={CLIENT}", speech.name());
         Scene {
             speech,
@@ -63,7 +81,8 @@ impl Scene {
             protected: false,
             master: None,
             by: speech.by(Mechanism::Command),
-            said: Said { letter, pipelined: true, refused_first: false },
+            said: Said { arrived, pipelined: true, refused_first: false },
+            took: taken(speech, &ALICE),
             wrong: Wrong { by_server: true, unknown_alike: true },
             later: true,
             left_without: true,
@@ -77,7 +96,7 @@ impl Scene {
     }
 
     fn of_bob(speech: &'static dyn Speech) -> Scene {
-        let letter = letters::of_west().first().map(|letter| letter.octets().to_vec());
+        let arrived = Some(speech.errand(&BOB, &letters::of_west()).goods);
         let user = format!("protocol={} user=bob@example.com client={CLIENT}", speech.name());
         Scene {
             script: Script::Bob,
@@ -85,7 +104,8 @@ impl Scene {
             protected: true,
             master: Some(MASTER.0.to_owned()),
             by: speech.by(Mechanism::Plain),
-            said: Said { letter, pipelined: false, refused_first: true },
+            said: Said { arrived, pipelined: false, refused_first: true },
+            took: taken(speech, &BOB),
             journal: vec![
                 format!("T info login {user} backend_tls=TLSv1.3:X session=S1"),
                 format!("T info end {user} session=S1"),
@@ -123,6 +143,7 @@ impl Scene {
         reports.push(report(What::Told { who: Box::new(self.told), by: speech.carrier(), protected: self.protected }));
         reports.push(report(What::Login { user: person.mailbox.to_owned(), master: self.master, by: self.by, introduced: true }));
         reports.push(report(What::Heard(speech.command("a3", "NOOP"))));
+        reports.extend(self.took.into_iter().map(|took| report(What::Took(took))));
         if script == Script::Dead {
             reports = vec![report(What::Left)];
         }
@@ -130,16 +151,17 @@ impl Scene {
         let talk = Talk { client: Some(client), rows: vec![(vec![self.row], Vec::new())], reports };
         let journal: Vec<&str> = self.journal.iter().map(String::as_str).collect();
         let mut checks = Checks::default();
-        let (reached, [of_east, of_west]) = (address(REACHED), [letters::of_east(), letters::of_west()]);
+        let doors = doors(speech);
+        let (of_alice, of_bob) = (speech.errand(&ALICE, &letters::of_east()), speech.errand(&BOB, &letters::of_west()));
         let played = match script {
             Script::Alice => {
                 let played = (talk, Ok(self.said));
-                checks.alice(speech, &played, reached, of_east.first(), &journal);
+                checks.alice(&doors, &played, &of_alice, &journal);
                 played.0
             }
             Script::Bob => {
                 let played = (talk, Ok(self.said));
-                checks.bob(speech, &played, reached, of_west.first(), &journal);
+                checks.bob(&doors, &played, &of_bob, &journal);
                 played.0
             }
             Script::Wrong => {
@@ -154,7 +176,7 @@ impl Scene {
             }
             Script::Behind => {
                 let played = (talk, Ok(Behind { left_without: self.left_without }));
-                checks.behind(speech, &played, &journal);
+                checks.behind(&doors, &played, &journal);
                 played.0
             }
         };
@@ -164,11 +186,9 @@ impl Scene {
     }
 }
 
-const BOTH: [&dyn Speech; 2] = [&Imap, &Pop3];
-
 #[test]
 fn all_is_well_when_all_is_well() {
-    for speech in BOTH {
+    for speech in SPEECHES {
         for scene in [Scene::of_alice, Scene::of_bob, Scene::of_behind, Scene::of_dead] {
             assert_eq!(scene(speech).failing(), Vec::<String>::new());
         }
@@ -187,11 +207,11 @@ fn every_lie_to_a_server_is_found() {
         (|s| s.told.session = SessionId::new("S9"), "told the journal's session identifier: not S1 but S9"),
         (|s| s.told.hops = Some(HopsLeft::said(5)), "how many proxies may follow: not 4 but 5"),
         (|s| s.told.transport = Some(Transport::Insecure), "connection is protected: not TLS but insecure"),
-        (|s| s.said.letter.as_mut().unwrap().push(b'x'), "letter 1 arrived"),
+        (|s| s.said.arrived.as_mut().unwrap().push(b'x'), "octet by octet"),
         (|s| s.journal.retain(|line| !line.contains(" end ")), "the journal has the end of the session"),
     ];
     for (break_it, expected) in cases {
-        for mut scene in BOTH.into_iter().flat_map(|speech| [Scene::of_alice(speech), Scene::of_bob(speech)]) {
+        for mut scene in SPEECHES.into_iter().flat_map(|speech| [Scene::of_alice(speech), Scene::of_bob(speech)]) {
             break_it(&mut scene);
             let failing = scene.failing();
             assert!(failing.iter().any(|text| text.contains(expected)), "{expected}: {failing:?}");
@@ -206,7 +226,7 @@ fn what_each_script_is_about_is_checked() {
     let cases: [(Whole, Break, &str); 15] = [
         (Scene::of_alice, |s| s.said.pipelined = false, "NOOP"),
         (Scene::of_alice, |s| s.master = Some("x".to_owned()), "with the password she typed"),
-        (Scene::of_alice, |s| s.by = s.speech.by(Mechanism::Plain), "with the password she typed"),
+        (Scene::of_alice, |s| s.by = s.speech.by(Mechanism::Login), "with the password she typed"),
         (Scene::of_bob, |s| s.master = None, "master user"),
         (Scene::of_bob, |s| s.told.forward.clear(), "forward_department"),
         (Scene::of_bob, |s| s.protected = false, ", not before"),
@@ -220,7 +240,7 @@ fn what_each_script_is_about_is_checked() {
         (Scene::of_behind, |s| s.told.client_ip = Some(address(CLIENT).ip()), "not 203.0.113.7:42424 but 127.0.0.1:42424"),
         (Scene::of_behind, |s| s.told.reached_port = Some(1), "not 198.51.100.25:4242 but 198.51.100.25:1"),
     ];
-    for speech in BOTH {
+    for speech in SPEECHES {
         for (scene, break_it, expected) in cases {
             let mut scene = scene(speech);
             break_it(&mut scene);
@@ -237,8 +257,8 @@ fn a_password_or_a_forgery_in_the_journal_is_found() {
         scene.journal.push(line.to_owned());
         scene.failing()
     };
-    let plain = base64_encode(format!("\0{}\0{}", BOB.user, BOB.password).as_bytes());
-    for secret in PASSWORDS.into_iter().chain([std::str::from_utf8(plain.expose()).unwrap()]) {
+    let plain = [&ALICE, &BOB].map(|person| plain_response(person.user, person.password));
+    for secret in PASSWORDS.into_iter().chain(plain.iter().map(String::as_str)) {
         assert!(leak(&format!("T debug x text={secret}"))[0].starts_with("no password in the 4 lines"), "{secret}");
         let shown = Scene { row: format!("> PASS {secret}"), ..Scene::of_alice(&Pop3) }.failing();
         assert_eq!(shown, ["no password in the conversations above"], "{secret}");
@@ -261,12 +281,23 @@ fn one_check_that_fails_fails_them_all() {
 
 #[test]
 fn a_script_that_was_not_played_is_a_failure() {
-    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let doors = Doors { speech: &Pop3, clear: at(1), implicit: at(2), behind: at(3), east: at(4), west: at(5) };
+    let errands = [Pop3.errand(&ALICE, &letters::of_east()), Pop3.errand(&BOB, &letters::of_west())];
     let mut checks = Checks::default();
-    checks.protocol(&doors, &Seen::default(), [None, None], &[]);
+    checks.protocol(&doors(&Pop3), &Seen::default(), &errands, &[]);
     let broken = checks.all.iter().filter(|(_, text)| text.ends_with(": was not played")).count();
     let held: Vec<_> = checks.all.iter().filter(|(holds, _)| *holds).collect();
     assert_eq!((broken, held), (5, Vec::new()));
     assert!(checks.all.iter().all(|(_, text)| text.starts_with("POP3, ")));
+}
+
+#[test]
+fn an_errand_that_is_half_done_is_found() {
+    for speech in SPEECHES.into_iter().filter(|speech| !taken(*speech, &ALICE).is_empty()) {
+        for scene in [Scene::of_alice(speech), Scene::of_bob(speech)] {
+            let failing = Scene { took: Vec::new(), ..scene }.failing();
+            assert!(!failing.is_empty(), "{}", speech.name());
+        }
+    }
+    let turned = Scene { took: taken(&ManageSieve, &ALICE).into_iter().rev().collect(), ..Scene::of_alice(&ManageSieve) };
+    assert_eq!(turned.failing(), ["alice: east stored the script and made it the active one"]);
 }

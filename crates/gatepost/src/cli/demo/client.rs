@@ -3,7 +3,7 @@
 //! Every wait ends after [`PATIENCE`], every answer has at most [`ANSWER_MAX`] octets. Passwords are left out of what is written
 //! down (see [`Tape`]). What a command or an answer looks like is for its [`Speech`] to say.
 
-use super::speech::{ANSWER_MAX, Answer, Speech, first_line};
+use super::speech::{ANSWER_MAX, Answer, Speech};
 use super::tape::Tape;
 use bytes::BytesMut;
 use relay::conn::Conn;
@@ -84,9 +84,9 @@ impl Client {
     /// There is none, or it is not OK.
     pub async fn greeting(&mut self) -> Result<(), String> {
         loop {
-            if let Some(line) = first_line(&self.input)? {
-                let (good, octets) = (self.speech.is_greeting(line), line.len().saturating_add(2));
-                self.write_down(octets);
+            if let Some(greeting) = self.speech.greeting(&self.input)? {
+                self.write_down(greeting.octets);
+                let good = self.speech.verdicts().is_ok(&greeting.verdict);
                 return if good { Ok(()) } else { Err("the greeting is not OK".to_owned()) };
             }
             self.read().await?;

@@ -6,11 +6,12 @@
 mod fetch;
 mod mailbox;
 
-use super::letters::Letter;
-use super::scene::Person;
-use super::speech::{ANSWER_MAX, Answer, Speech, Turn, Verdicts, first_line};
+use super::guest::Guest;
+use super::invitation::{Files, curl};
+use super::letters::{self, Letter};
+use super::scene::{Doors, Person};
+use super::speech::{ANSWER_MAX, Answer, Errand, Is, Speech, Turn, Verdicts, first_line};
 use mailbox::Mailbox;
-use std::sync::Arc;
 use wire::imap::Caps;
 use wire::imap::text::{Announced, Cursor, announced, is_tag_char};
 use wire::login::{Front, Mechanism, Terms};
@@ -27,8 +28,8 @@ impl Speech for Imap {
         "imap"
     }
 
-    fn implicit(&self) -> &'static str {
-        "imaps"
+    fn implicit(&self) -> Option<&'static str> {
+        Some("imaps")
     }
 
     fn starttls(&self) -> &'static str {
@@ -39,12 +40,16 @@ impl Speech for Imap {
         "ID"
     }
 
-    fn letter_path(&self) -> &'static str {
-        "/INBOX;UID=1"
+    fn paste(&self, doors: &Doors, files: &Files) -> Vec<String> {
+        curl(doors, files, ["imap", "imaps"], "INBOX;UID=1", |_| String::new())
     }
 
     fn by_hand(&self, person: &Person) -> String {
         format!("a LOGIN {} {}, b SELECT INBOX, c FETCH 1:* BODY[TEXT], d LOGOUT", person.user, person.password)
+    }
+
+    fn openssl(&self) -> &'static str {
+        "imap"
     }
 
     fn front(&self, terms: Terms) -> Box<dyn Front> {
@@ -59,8 +64,8 @@ impl Speech for Imap {
         Some(mailbox::CAPABILITY)
     }
 
-    fn mailbox(&self, server: &'static str, letters: Arc<[Letter]>) -> Box<dyn Machine<Event = Turn> + Send> {
-        Box::new(Mailbox::new(server, letters))
+    fn mailbox(&self, guest: Guest) -> Box<dyn Machine<Event = Turn> + Send> {
+        Box::new(Mailbox::new(guest.server, guest.letters))
     }
 
     fn by(&self, mechanism: Mechanism) -> &'static str {
@@ -71,20 +76,23 @@ impl Speech for Imap {
         }
     }
 
-    fn shown(&self, line: &[u8], asked: bool) -> usize {
-        if asked && !line.eq_ignore_ascii_case(b"DONE") { 0 } else { without_password(line) }
+    fn shown(&self, line: &[u8], is: Is) -> usize {
+        let may_be_secret = is != Is::Command && !line.eq_ignore_ascii_case(b"DONE");
+        if may_be_secret { 0 } else { without_password(line) }
     }
 
-    fn goes_on(&self, line: &[u8]) -> bool {
-        announced(line).is_some()
+    fn behind(&self, line: &[u8], _is: Is) -> Is {
+        if announced(line).is_some() { Is::Secret } else { Is::Command }
     }
 
-    fn asks(&self, line: &[u8]) -> bool {
-        line.starts_with(b"+")
+    fn asks(&self, line: &[u8]) -> Option<Is> {
+        line.starts_with(b"+").then_some(Is::Secret)
     }
 
-    fn is_greeting(&self, line: &[u8]) -> bool {
-        line.starts_with(b"* OK ")
+    fn greeting(&self, input: &[u8]) -> Result<Option<Answer>, String> {
+        let Some(line) = first_line(input)? else { return Ok(None) };
+        let verdict = String::from_utf8_lossy(line.strip_prefix(b"* ").unwrap_or_default()).into_owned();
+        Ok(Some(Answer { octets: line.len().saturating_add(2), verdict, content: None }))
     }
 
     fn command(&self, tag: &str, words: &str) -> String {
@@ -92,25 +100,25 @@ impl Speech for Imap {
     }
 
     fn answer(&self, tag: &str, _words: &str, input: &[u8]) -> Result<Option<Answer>, String> {
-        let (mut octets, mut untagged, mut letter) = (0usize, 0, None);
+        let (mut octets, mut untagged, mut content) = (0usize, 0, None);
         loop {
             let rest = input.get(octets..).unwrap_or_default();
             let Some(response) = response(rest)? else { return Ok(None) };
             octets = octets.saturating_add(response.octets);
             if rest.starts_with(b"* ") && untagged < UNTAGGED_MAX {
                 untagged += 1;
-                letter = letter.or(response.literal);
+                content = content.or(response.literal);
                 continue;
             }
             let text = String::from_utf8_lossy(rest.get(..response.octets).unwrap_or_default()).into_owned();
             let verdict = text.strip_prefix(tag).and_then(|rest| rest.strip_prefix(' '));
             let verdict = verdict.ok_or_else(|| format!("the answer to {tag} was expected, not {:?}", text.trim_end()))?;
-            return Ok(Some(Answer { octets, verdict: verdict.trim_end().to_owned(), letter }));
+            return Ok(Some(Answer { octets, verdict: verdict.trim_end().to_owned(), content }));
         }
     }
 
     fn verdicts(&self) -> Verdicts {
-        Verdicts { ok: "OK ", wrong: "NO [AUTHENTICATIONFAILED]", later: "NO [UNAVAILABLE]" }
+        Verdicts { ok: &["OK "], wrong: "NO [AUTHENTICATIONFAILED]", later: "NO [UNAVAILABLE]", stranger: "OK " }
     }
 
     fn lie(&self, ip: &str, session: &str) -> String {
@@ -128,8 +136,8 @@ impl Speech for Imap {
         format!("AUTHENTICATE PLAIN {response}")
     }
 
-    fn read_letter(&self) -> &'static [&'static str] {
-        &["SELECT INBOX", "UID FETCH 1 BODY.PEEK[]"]
+    fn errand(&self, person: &Person, letters: &[Letter]) -> Errand {
+        letters::fetched(person, letters, &["SELECT INBOX", "UID FETCH 1 BODY.PEEK[]"])
     }
 
     fn quit(&self) -> &'static str {
@@ -232,7 +240,7 @@ mod tests {
         for end in 0..whole {
             assert_eq!(Imap.answer("a1", "", &said[..end]), Ok(None), "{end}");
         }
-        let expected = Answer { octets: whole, verdict: "OK done".into(), letter: Some(b"a1 OK \r\n".to_vec()) };
+        let expected = Answer { octets: whole, verdict: "OK done".into(), content: Some(b"a1 OK \r\n".to_vec()) };
         assert_eq!(Imap.answer("a1", "", said), Ok(Some(expected)));
         assert!(Imap.answer("a2", "", said).is_err_and(|why| why.contains("a2 was expected")));
         assert!(Imap.answer("a1", "", b"* x\n").is_err());

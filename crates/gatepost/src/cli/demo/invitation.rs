@@ -3,16 +3,24 @@
 use super::scene::{ALICE, BOB, DAVE, Doors, NAME, Person, Scene};
 use super::screen::{Screen, Tone};
 use super::speech::title;
+use std::net::SocketAddr;
 use std::path::Path;
+
+/// Files that commands to paste need, as words of a shell.
+pub struct Files {
+    /// The certificate to trust.
+    pub ca: String,
+    /// A script to upload.
+    pub script: String,
+}
 
 /// All of it.
 pub fn text(scene: &Scene, screen: Screen) -> String {
     let heading = |text| screen.paint(Tone::Heading, text);
-    let (ca, config, users) = (shell_word(&scene.ca), shell_word(&scene.config), shell_word(&scene.users));
+    let files = Files { ca: shell_word(&scene.ca), script: shell_word(&scene.script) };
+    let (ca, config, users) = (&files.ca, shell_word(&scene.config), shell_word(&scene.users));
     let who = |person: &Person| format!("{:<16} {:<11} {:<7}", person.user, person.password, person.mailbox);
-    let each = |lines: fn(&Doors, &str) -> String, between: &str| {
-        scene.doors.iter().map(|doors| lines(doors, &ca)).collect::<Vec<_>>().join(between)
-    };
+    let each = |lines: &dyn Fn(&Doors) -> String, between: &str| scene.doors.iter().map(lines).collect::<Vec<_>>().join(between);
     format!(
         "
 {}
@@ -39,51 +47,58 @@ pub fn text(scene: &Scene, screen: Screen) -> String {
 {}
 ",
         heading("Gatepost and two mail servers behind it, on loopback. Ctrl-C ends it and leaves nothing behind."),
-        each(places, "\n"),
+        each(&places, "\n"),
         who(&ALICE),
         who(&BOB),
         who(&DAVE),
         heading("Try, in another terminal:"),
-        each(curl, "\n"),
+        each(&|doors| doors.speech.paste(doors, &files).join("\n"), "\n"),
         heading("Or by hand:"),
-        each(openssl, "\n\n"),
+        each(&|doors| openssl(doors, &files), "\n\n"),
         heading("What happens:"),
     )
 }
 
-fn places(Doors { speech, clear, implicit, behind, east, west }: &Doors, _ca: &str) -> String {
-    let (name, secure, starttls) = (title(speech.name()), title(speech.implicit()), speech.starttls());
-    let line = |who: &str, what: &str, at: String| format!("  {who:<10} {what:<31} {at}");
-    [
-        line("Gatepost", &secure, implicit.to_string()),
-        line("", &format!("{name}, with {starttls}"), clear.to_string()),
-        line("", &format!("{secure}, behind a PROXY header"), behind.to_string()),
-        line("east", &name, east.to_string()),
-        line("west", &name, format!("{west}, lets nobody in without {starttls}")),
-    ]
-    .join("\n")
+fn places(Doors { speech, clear, implicit, behind, east, west }: &Doors) -> String {
+    let (name, starttls) = (title(speech.name()), speech.starttls());
+    let secure = speech.implicit().map_or_else(|| name.clone(), title);
+    let line = |who: &str, what: &str, at: String| format!("  {who:<10} {what:<35} {at}");
+    let gatepost = [
+        implicit.map(|at| (secure.clone(), at)),
+        Some((format!("{name}, with {starttls}"), *clear)),
+        Some((format!("{secure}, behind a PROXY header"), *behind)),
+    ];
+    let mut lines: Vec<String> = Vec::new();
+    for (what, at) in gatepost.into_iter().flatten() {
+        lines.push(line(if lines.is_empty() { "Gatepost" } else { "" }, &what, at.to_string()));
+    }
+    lines.push(line("east", &name, east.to_string()));
+    lines.push(line("west", &name, format!("{west}, lets nobody in without {starttls}")));
+    lines.join("\n")
 }
 
-fn curl(Doors { speech, clear, implicit, behind, .. }: &Doors, ca: &str) -> String {
-    let (name, secure, path) = (speech.name(), speech.implicit(), speech.letter_path());
-    let line = |who: &Person, options: &str, scheme: &str, port: u16| {
-        format!("curl -sS --cacert {ca} -u {}:{} \\\n  {options}'{scheme}://{NAME}:{port}{path}'", who.user, who.password)
+/// curl, at each door of a protocol. `schemes`: with STARTTLS, and with TLS from the first byte; `more`: options for a person.
+pub fn curl(doors: &Doors, files: &Files, schemes: [&str; 2], path: &str, more: impl Fn(&Person) -> String) -> Vec<String> {
+    let [clear, secure] = schemes;
+    let line = |who: &Person, options: &str, scheme: &str, at: SocketAddr| {
+        let (user, password, port, more) = (who.user, who.password, at.port(), more(who));
+        let more = if more.is_empty() { more } else { format!("  {more} \\\n") };
+        format!("curl -sS --cacert {} -u {user}:{password} \\\n{more}  {options}'{scheme}://{NAME}:{port}/{path}'", files.ca)
     };
-    [
-        line(&ALICE, "", secure, implicit.port()),
-        line(&BOB, "--ssl-reqd ", name, clear.port()),
-        line(&ALICE, "--haproxy-protocol ", secure, behind.port()),
-    ]
-    .join("\n")
+    let implicit = doors.implicit.map(|at| line(&ALICE, "", secure, at));
+    let others = [line(&BOB, "--ssl-reqd ", clear, doors.clear), line(&ALICE, "--haproxy-protocol ", secure, doors.behind)];
+    implicit.into_iter().chain(others).collect()
 }
 
-fn openssl(Doors { speech, clear, implicit, .. }: &Doors, ca: &str) -> String {
+fn openssl(doors: &Doors, Files { ca, .. }: &Files) -> String {
+    let Doors { speech, clear, implicit, .. } = doors;
     let command = format!("openssl s_client -quiet -crlf -verify_return_error -servername {NAME}");
+    let secure = implicit.map(|at| format!("{command} \\\n  -CAfile {ca} -connect {at}\n")).unwrap_or_default();
     format!(
-        "{}: {}\n\n{command} \\\n  -CAfile {ca} -connect {implicit}\n{command} -starttls {} \\\n  -CAfile {ca} -connect {clear}",
+        "{}: {}\n\n{secure}{command} -starttls {} \\\n  -CAfile {ca} -connect {clear}",
         title(speech.name()),
         speech.by_hand(&ALICE),
-        speech.name(),
+        speech.openssl(),
     )
 }
 

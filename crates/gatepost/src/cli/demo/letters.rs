@@ -3,6 +3,9 @@
 //! Short ASCII letters (RFC 5322) with fixed dates, so that a demo shows the same every time. A [`Letter`] is made of its
 //! fields and keeps them beside its octets, so that `ENVELOPE` needs no parser of header fields.
 
+use super::scene::Person;
+use super::speech::Errand;
+
 /// Which generation of the mailbox's identifiers it is. They last for ever, as nothing is ever added or removed.
 pub const UID_VALIDITY: u32 = 20_260_601;
 
@@ -67,6 +70,15 @@ impl Letter {
     }
 }
 
+/// The errand of somebody who fetches the first letter with these commands.
+pub fn fetched(person: &Person, letters: &[Letter], commands: &[&str]) -> Errand {
+    Errand {
+        commands: commands.iter().map(|command| (*command).to_owned()).collect(),
+        goods: letters.first().map(|letter| letter.octets().to_vec()).unwrap_or_default(),
+        arrives: format!("letter 1 arrived octet by octet as {} sent it", person.server),
+    }
+}
+
 /// What lies in alice's mailbox on east.
 pub fn of_east() -> Vec<Letter> {
     let alice = ("Alice", "alice", "localhost");
@@ -112,7 +124,7 @@ const EAST: [(&str, &str); 3] = [
          Gatepost, and still its log shows your own\n\
          address and port: Gatepost said them before it\n\
          signed in, by ID in IMAP and by XCLIENT in\n\
-         POP3. Look at the line \"east: was told\".\n",
+         all others. Look at the line \"east: was told\".\n",
     ),
     (
         "What to try next",

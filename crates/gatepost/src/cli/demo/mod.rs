@@ -3,16 +3,18 @@
 //! [`scene`] sets it up: a private directory with certificates, a SQLite user database and a configuration, two small mail
 //! servers ([`server`], [`letters`]), and Gatepost in this process. This file tells the person at the terminal what to try
 //! ([`invitation`]), and then what arrives where. `--once` plays scripts instead ([`script`]) and checks them ([`checks`]).
-//! Whatever depends on a protocol is in its [`speech`]: [`imap`], [`pop3`].
+//! Whatever depends on a protocol is in its [`speech`]: [`imap`], [`pop3`], [`managesieve`].
 //!
 //! Nothing is left behind: the directory goes at the end, also after SIGINT, SIGTERM and SIGHUP. The mail servers stand outside
 //! of both ways through the house (ARCHITECTURE.md) and are used by nothing else.
 
 mod checks;
 mod client;
+mod guest;
 mod imap;
 mod invitation;
 mod letters;
+mod managesieve;
 mod once;
 mod pop3;
 mod scene;
@@ -114,6 +116,7 @@ fn tell(screen: Screen, report: &Report) {
             let whose = if *introduced { "Gatepost" } else { "nobody was introduced" };
             format!("login {} by {by}{who}; the connection itself came from {from} ({whose})", clean(user))
         }
+        What::Took(took) => clean(&took.to_string()),
         What::Refused { user } => format!("refused {}; the connection itself came from {from}", clean(user)),
         What::Secured(tls) => format!("{tls} with {from}"),
         What::Left => format!("{from} is gone"),

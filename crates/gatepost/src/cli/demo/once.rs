@@ -42,11 +42,13 @@ pub async fn play(scene: Scene, reports: &Reports, journal: &Lines, screen: Scre
     let policy = ConnectPolicy { verify: true, ca: Some(scene.ca.clone()), ..ConnectPolicy::default() };
     let connector = Connector::new(policy).map_err(|e| format!("the client's TLS: {e}"))?;
     let mut seen = Vec::new();
-    for doors in &scene.doors {
-        let stage = Stage { doors, reports, connector: &connector };
-        seen.push((doors, scripts(&stage, doors, screen).await));
-    }
     let [of_east, of_west] = &scene.letters;
+    for doors in &scene.doors {
+        let errands = [doors.speech.errand(&ALICE, of_east), doors.speech.errand(&BOB, of_west)];
+        let stage = Stage { doors, reports, connector: &connector, errands: &errands };
+        let scripts = scripts(&stage, doors, screen).await;
+        seen.push((doors, scripts, errands));
+    }
     // When this returns the sessions have ended, and the journal is complete.
     scene.gatepost.drain(Duration::from_secs(5), std::future::pending()).await;
     let journal = take(journal);
@@ -57,23 +59,23 @@ pub async fn play(scene: Scene, reports: &Reports, journal: &Lines, screen: Scre
     }
 
     let mut checks = Checks::default();
-    for (doors, seen) in &seen {
-        checks.protocol(doors, seen, [of_east.first(), of_west.first()], &journal);
+    for (doors, seen, errands) in &seen {
+        checks.protocol(doors, seen, errands, &journal);
     }
-    let talks: Vec<&Talk> = seen.iter().flat_map(|(_, seen)| seen.talks()).collect();
+    let talks: Vec<&Talk> = seen.iter().flat_map(|(_, seen, _)| seen.talks()).collect();
     checks.journal(&journal, &talks);
     screen.say("");
     Ok(checks.print(screen))
 }
 
 /// All scripts in one protocol.
-async fn scripts(stage: &Stage<'_>, Doors { speech, .. }: &Doors, screen: Screen) -> Seen {
+async fn scripts(stage: &Stage<'_>, doors: &Doors, screen: Screen) -> Seen {
     let mut seen = Seen::default();
-    let (clear, implicit, starttls) = (title(speech.name()), title(speech.implicit()), speech.starttls());
+    let (clear, safest, starttls) = (title(doors.speech.name()), doors.safest_name(), doors.speech.starttls());
 
     let talk = &mut seen.alice.0;
     seen.alice.1 = stage.alice(talk).await;
-    talk.print(screen, &format!("alice, over {implicit}"), ALICE.server);
+    talk.print(screen, &format!("alice, over {safest}"), ALICE.server);
 
     let talk = &mut seen.bob.0;
     seen.bob.1 = stage.bob(talk).await;
@@ -81,15 +83,15 @@ async fn scripts(stage: &Stage<'_>, Doors { speech, .. }: &Doors, screen: Screen
 
     let talk = &mut seen.wrong.0;
     seen.wrong.1 = stage.wrong(talk).await;
-    talk.print(screen, &format!("alice with a wrong password, then somebody unknown, over {implicit}"), ALICE.server);
+    talk.print(screen, &format!("alice with a wrong password, then somebody unknown, over {safest}"), ALICE.server);
 
     let talk = &mut seen.dead.0;
     seen.dead.1 = stage.dead(talk).await;
-    talk.print(screen, &format!("dave, whose server is down, over {implicit}"), DAVE.server);
+    talk.print(screen, &format!("dave, whose server is down, over {safest}"), DAVE.server);
 
     let talk = &mut seen.behind.0;
     seen.behind.1 = stage.behind(talk).await;
-    let words = format!("alice by way of a balancer, over {implicit} behind a PROXY header; then somebody without one");
+    let words = format!("alice by way of a balancer, over {safest} behind a PROXY header; then somebody without one");
     talk.print(screen, &words, ALICE.server);
     seen
 }

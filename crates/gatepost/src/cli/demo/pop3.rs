@@ -7,11 +7,12 @@
 
 mod mailbox;
 
-use super::letters::Letter;
-use super::scene::Person;
-use super::speech::{Answer, Speech, Turn, Verdicts, first_line};
+use super::guest::Guest;
+use super::invitation::{Files, curl};
+use super::letters::{self, Letter};
+use super::scene::{Doors, Person};
+use super::speech::{Answer, Errand, Is, Speech, Turn, Verdicts, first_line};
 use mailbox::Mailbox;
-use std::sync::Arc;
 use wire::login::{Front, Mechanism, Terms};
 use wire::machine::Machine;
 use wire::pop3::Caps;
@@ -24,8 +25,8 @@ impl Speech for Pop3 {
         "pop3"
     }
 
-    fn implicit(&self) -> &'static str {
-        "pop3s"
+    fn implicit(&self) -> Option<&'static str> {
+        Some("pop3s")
     }
 
     fn starttls(&self) -> &'static str {
@@ -36,12 +37,16 @@ impl Speech for Pop3 {
         "XCLIENT"
     }
 
-    fn letter_path(&self) -> &'static str {
-        "/1"
+    fn paste(&self, doors: &Doors, files: &Files) -> Vec<String> {
+        curl(doors, files, ["pop3", "pop3s"], "1", |_| String::new())
     }
 
     fn by_hand(&self, person: &Person) -> String {
         format!("USER {}, PASS {}, LIST, TOP 1 99, QUIT", person.user, person.password)
+    }
+
+    fn openssl(&self) -> &'static str {
+        "pop3"
     }
 
     fn front(&self, terms: Terms) -> Box<dyn Front> {
@@ -52,12 +57,8 @@ impl Speech for Pop3 {
         mailbox::CAPABILITY
     }
 
-    fn capability_inside(&self) -> Option<&'static str> {
-        None
-    }
-
-    fn mailbox(&self, server: &'static str, letters: Arc<[Letter]>) -> Box<dyn Machine<Event = Turn> + Send> {
-        Box::new(Mailbox::new(server, letters))
+    fn mailbox(&self, guest: Guest) -> Box<dyn Machine<Event = Turn> + Send> {
+        Box::new(Mailbox::new(guest.server, guest.letters))
     }
 
     fn by(&self, mechanism: Mechanism) -> &'static str {
@@ -68,11 +69,11 @@ impl Speech for Pop3 {
         }
     }
 
-    fn shown(&self, line: &[u8], asked: bool) -> usize {
+    fn shown(&self, line: &[u8], is: Is) -> usize {
         const HARMLESS: [&str; 14] =
             ["CAPA", "DELE", "LIST", "NOOP", "QUIT", "RETR", "RSET", "STAT", "STLS", "TOP", "UIDL", "USER", "XCLIENT", "XOIP"];
         let word = word(line);
-        if asked {
+        if is != Is::Command {
             0
         } else if HARMLESS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(word)) {
             line.len()
@@ -86,20 +87,12 @@ impl Speech for Pop3 {
         }
     }
 
-    fn goes_on(&self, _line: &[u8]) -> bool {
-        false
+    fn behind(&self, _line: &[u8], _is: Is) -> Is {
+        Is::Command
     }
 
-    fn asks(&self, line: &[u8]) -> bool {
-        line == b"+" || line.starts_with(b"+ ")
-    }
-
-    fn is_greeting(&self, line: &[u8]) -> bool {
-        is_ok(line)
-    }
-
-    fn command(&self, _tag: &str, words: &str) -> String {
-        words.to_owned()
+    fn asks(&self, line: &[u8]) -> Option<Is> {
+        (line == b"+" || line.starts_with(b"+ ")).then_some(Is::Secret)
     }
 
     fn answer(&self, _tag: &str, words: &str, input: &[u8]) -> Result<Option<Answer>, String> {
@@ -110,15 +103,15 @@ impl Speech for Pop3 {
             return Err(format!("the answer to a command was expected, not {verdict:?}"));
         }
         if !is_ok(line) || !is_list(words) {
-            return Ok(Some(Answer { octets, verdict, letter: None }));
+            return Ok(Some(Answer { octets, verdict, content: None }));
         }
         let mut letter = Vec::new();
         loop {
             let Some(line) = first_line(input.get(octets..).unwrap_or_default())? else { return Ok(None) };
             octets = octets.saturating_add(line.len()).saturating_add(2);
             if line == b"." {
-                let letter = word(words.as_bytes()).eq_ignore_ascii_case(b"RETR").then_some(letter);
-                return Ok(Some(Answer { octets, verdict, letter }));
+                let content = word(words.as_bytes()).eq_ignore_ascii_case(b"RETR").then_some(letter);
+                return Ok(Some(Answer { octets, verdict, content }));
             }
             letter.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
             letter.extend_from_slice(b"\r\n");
@@ -126,7 +119,7 @@ impl Speech for Pop3 {
     }
 
     fn verdicts(&self) -> Verdicts {
-        Verdicts { ok: "+OK", wrong: "-ERR [AUTH]", later: "-ERR [SYS/TEMP]" }
+        Verdicts { ok: &["+OK"], wrong: "-ERR [AUTH]", later: "-ERR [SYS/TEMP]", stranger: "+OK" }
     }
 
     fn lie(&self, ip: &str, session: &str) -> String {
@@ -141,8 +134,8 @@ impl Speech for Pop3 {
         format!("AUTH PLAIN {response}")
     }
 
-    fn read_letter(&self) -> &'static [&'static str] {
-        &["STAT", "RETR 1"]
+    fn errand(&self, person: &Person, letters: &[Letter]) -> Errand {
+        letters::fetched(person, letters, &["STAT", "RETR 1"])
     }
 
     fn quit(&self) -> &'static str {
@@ -213,14 +206,14 @@ mod tests {
         for end in 0..whole {
             assert_eq!(Pop3.answer("", "retr 1", &said[..end]), Ok(None), "{end}");
         }
-        let letter = Some(b".a\r\n\r\n..\r\n".to_vec());
-        assert_eq!(Pop3.answer("", "retr 1", said), Ok(Some(Answer { octets: whole, verdict: "+OK 9 octets".into(), letter })));
+        let content = Some(b".a\r\n\r\n..\r\n".to_vec());
+        assert_eq!(Pop3.answer("", "retr 1", said), Ok(Some(Answer { octets: whole, verdict: "+OK 9 octets".into(), content })));
         for (words, first) in [("LIST", false), ("LIST 1", true), ("STAT", true), ("CAPA", false), ("UIDL 1", true)] {
             let octets = if first { 14 } else { whole };
             assert_eq!(Pop3.answer("", words, said).unwrap().unwrap().octets, octets, "{words}");
         }
         let no = Pop3.answer("", "RETR 1", b"-ERR no\r\n+OK\r\n").unwrap().unwrap();
-        assert_eq!((no.octets, no.verdict.as_str(), no.letter), (9, "-ERR no", None));
+        assert_eq!((no.octets, no.verdict.as_str(), no.content), (9, "-ERR no", None));
         for junk in [&b"OK\r\n"[..], b"+OKAY\r\n", b"+ \r\n", b"+OK\n"] {
             assert!(Pop3.answer("", "STAT", junk).is_err(), "{}", junk.escape_ascii());
         }

@@ -5,8 +5,9 @@
 //! Gatepost reads them as `gatepost run` would. The directory goes with the [`Scene`].
 
 use super::letters::{self, Letter};
+use super::managesieve;
 use super::server::{self, MailServer, Report};
-use super::speech::{SPEECHES, Speech};
+use super::speech::{SPEECHES, Speech, title};
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::Journal;
 use crate::life::handed::HandedSockets;
@@ -85,6 +86,8 @@ pub struct Scene {
     pub config: PathBuf,
     /// The user database.
     pub users: PathBuf,
+    /// A script to upload.
+    pub script: PathBuf,
     /// Where nobody listens; kept so that nobody ever will.
     _north: TcpSocket,
     /// Dropped last: everything above may still look at its files.
@@ -97,14 +100,29 @@ pub struct Doors {
     pub speech: &'static dyn Speech,
     /// Gatepost, with STARTTLS.
     pub clear: SocketAddr,
-    /// Gatepost, with TLS from the first byte.
-    pub implicit: SocketAddr,
+    /// Gatepost, with TLS from the first byte, where the protocol has a port for that.
+    pub implicit: Option<SocketAddr>,
     /// The same behind a PROXY header.
     pub behind: SocketAddr,
     /// East.
     pub east: SocketAddr,
     /// West.
     pub west: SocketAddr,
+}
+
+impl Doors {
+    /// Where TLS begins as early as it can.
+    pub fn safest(&self) -> SocketAddr {
+        self.implicit.unwrap_or(self.clear)
+    }
+
+    /// What is spoken there.
+    pub fn safest_name(&self) -> String {
+        match self.speech.implicit() {
+            Some(implicit) => title(implicit),
+            None => format!("{} with {}", title(self.speech.name()), self.speech.starttls()),
+        }
+    }
 }
 
 impl Scene {
@@ -134,6 +152,7 @@ impl Scene {
                 master: None,
                 tls: None,
                 letters: of_east,
+                shelf: Arc::default(),
                 verbatim: wishes.verbatim,
                 tell: Box::new(tell.clone()),
             },
@@ -145,6 +164,7 @@ impl Scene {
                 master: Some(MASTER),
                 tls: Some(tls.map_err(told("TLS for west"))?),
                 letters: of_west,
+                shelf: Arc::default(),
                 verbatim: wishes.verbatim,
                 tell: Box::new(tell),
             },
@@ -160,24 +180,28 @@ impl Scene {
         for speech in SPEECHES {
             let bind = || server::bind().map_err(told("a port for a mail server"));
             let (east, west) = (bind()?, bind()?);
-            let (clear, implicit, behind) = (hold()?, hold()?, hold()?);
+            let (clear, behind) = (hold()?, hold()?);
+            let implicit = speech.implicit().map(|_| hold()).transpose()?;
             doors.push(Doors { speech, clear, implicit, behind, east: east.address, west: west.address });
             serving.extend([(&at_east, speech, east), (&at_west, speech, west)]);
         }
         let users = dir.0.join("users.db");
         write_users(&users, &doors, at_north).map_err(told("the user database"))?;
+        let script = dir.0.join("lunch.sieve");
+        std::fs::write(&script, managesieve::SCRIPT).map_err(told("a script"))?;
         let config = dir.0.join("gatepost.toml");
         std::fs::write(&config, configuration(&doors, wishes)).map_err(told("the configuration"))?;
         let loaded = crate::config::load(&config, &crate::cli::catalog()).map_err(|problems| problems.to_string())?;
         let bound = gatepost::bind(&loaded.meant, &mut HandedSockets::default(), &mut |_| {})?;
         drop(holding);
-        let ports = doors.iter().flat_map(|at| [at.clear, at.implicit, at.behind]).map(|at| at.port()).collect();
+        let ports =
+            doors.iter().flat_map(|at| [Some(at.clear), at.implicit, Some(at.behind)]).flatten().map(|at| at.port()).collect();
         let live = Live::build(loaded.meant, ports, &gatepost::warn_to(&journal)).map_err(|problems| problems.join("\n"))?;
         let gatepost = Server::start(live, bound, journal, Box::new(NoNames)).map_err(told("Gatepost"))?;
         for (server, speech, bound) in serving {
             tokio::spawn(Arc::clone(server).serve(speech, bound));
         }
-        Ok(Scene { gatepost, doors, letters, ca, config, users, _north: north, _dir: dir })
+        Ok(Scene { gatepost, doors, letters, ca, config, users, script, _north: north, _dir: dir })
     }
 }
 
@@ -231,24 +255,18 @@ level = "{log_level}"
 
 /// The listeners of one protocol.
 fn listeners(Doors { speech, clear, implicit, behind, .. }: &Doors) -> String {
-    let (name, secure, starttls) = (speech.name(), speech.implicit(), speech.starttls());
-    let protocol = |name: &str| format!("{:<34}", format!("protocol = \"{name}\""));
-    format!(
-        r#"[[listen]]
-{}# {starttls} is offered
-address = ["{clear}"]
-[[listen]]
-{}# TLS from the first byte
-address = ["{implicit}"]
-[[listen]]
-{}# the same behind a balancer
-address = ["{behind}"]
-proxy_protocol = "required"
-"#,
-        protocol(name),
-        protocol(secure),
-        protocol(secure),
-    )
+    let (name, starttls) = (speech.name(), speech.starttls());
+    let listener = |name: &str, what: &str, address: &SocketAddr| {
+        format!("[[listen]]\n{:<34}# {what}\naddress = [\"{address}\"]\n", format!("protocol = \"{name}\""))
+    };
+    let secure = implicit.as_ref().zip(speech.implicit()).map(|(at, name)| listener(name, "TLS from the first byte", at));
+    [
+        listener(name, &format!("{starttls} is offered"), clear),
+        secure.unwrap_or_default(),
+        listener(speech.implicit().unwrap_or(name), "the same behind a balancer", behind),
+        "proxy_protocol = \"required\"\n".to_owned(),
+    ]
+    .concat()
 }
 
 /// The user database: the table that Dovecot proxies have, and a few columns more.

@@ -4,14 +4,14 @@
 //! the client had its answer. Servers tell before they answer, so nothing is late.
 
 use super::client::Client;
+use super::guest::Took;
 use super::once::{Reports, take};
 use super::scene::{ALICE, BOB, DAVE, Doors, NAME};
 use super::screen::{Screen, Tone, side_by_side};
 use super::server::{Report, What};
-use super::speech::Answer;
+use super::speech::{Answer, Errand, plain_response};
 use relay::tls::connector::Connector;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use wire::encode::base64_encode;
 use wire::origin::{Origin, OriginUpdate, SessionId};
 
 /// What a liar says, and nobody may believe (RFC 5737 addresses belong to nobody).
@@ -26,8 +26,8 @@ pub const REACHED_THERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr:
 /// What a script saw.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// The letter that was fetched.
-    pub letter: Option<Vec<u8>>,
+    /// What the errand was about, as it arrived.
+    pub arrived: Option<Vec<u8>>,
     /// A command sent together with the login was answered.
     pub pipelined: bool,
     /// A wrong password was refused, without a server having been asked.
@@ -65,20 +65,25 @@ pub struct Stage<'a> {
     pub reports: &'a Reports,
     /// TLS that trusts the demo's authority.
     pub connector: &'a Connector,
+    /// What alice and bob sign in for.
+    pub errands: &'a [Errand; 2],
 }
 
 impl Stage<'_> {
-    /// Signs in with TLS from the first byte, lies about herself before, and reads a letter.
+    /// Signs in with TLS from the first byte where there is such a port, lies about herself before, and does her errand.
     ///
     /// # Errors
     /// Where the script broke off, here and below: one line.
     pub async fn alice(&self, talk: &mut Talk) -> Result<Said, String> {
         let speech = self.doors.speech;
-        let mut client = self.implicit('a', talk).await?;
+        let mut client = self.enter('a', talk).await?;
         // Nobody has told Gatepost to trust this client.
         let answer = client.ask(&speech.lie(FORGED_IP, FORGED_SESSION)).await;
         self.row(talk, &mut client);
-        self.expect_ok(answer)?;
+        let (heard, stranger) = (answer?.verdict, speech.verdicts().stranger);
+        if !heard.starts_with(stranger) {
+            return Err(format!("{stranger} was expected, not {heard:?}"));
+        }
 
         let mut commands = speech.login(ALICE.user, ALICE.password);
         let login = commands.len();
@@ -93,11 +98,12 @@ impl Stage<'_> {
         self.expect_ok(login)?;
         let pipelined = self.expect_ok(noop).is_ok();
 
-        let letter = self.read_letter(talk, &mut client).await?;
-        Ok(Said { letter, pipelined, refused_first: false })
+        let [errand, _] = self.errands;
+        let arrived = self.run(errand, talk, &mut client).await?;
+        Ok(Said { arrived, pipelined, refused_first: false })
     }
 
-    /// Signs in over STARTTLS at the second try, and reads a letter.
+    /// Signs in over STARTTLS at the second try, and does his errand.
     ///
     /// # Errors
     /// See [`Stage::alice`].
@@ -105,22 +111,20 @@ impl Stage<'_> {
         let speech = self.doors.speech;
         let mut client = Client::connect(speech, 'b', self.doors.clear).await?;
         talk.client = Some(client.address);
-        client.greeting().await?;
-        self.expect_ok(client.ask(speech.starttls()).await)?;
-        client.secure(self.connector, NAME).await?;
+        self.open(&mut client, false).await?;
         self.row(talk, &mut client);
 
         let refused = self.sign_in(&mut client, BOB.user, &format!("wrong-{}", BOB.password)).await;
         let refused_first = refused.is_ok_and(|answer| self.is_wrong_password(&answer)) && self.nobody_asked(talk);
         self.row(talk, &mut client);
 
-        let plain = base64_encode(format!("\0{}\0{}", BOB.user, BOB.password).as_bytes());
-        let login = client.ask(&speech.plain(&String::from_utf8_lossy(plain.expose()))).await;
+        let login = client.ask(&speech.plain(&plain_response(BOB.user, BOB.password))).await;
         self.row(talk, &mut client);
         self.expect_ok(login)?;
 
-        let letter = self.read_letter(talk, &mut client).await?;
-        Ok(Said { letter, pipelined: false, refused_first })
+        let [_, errand] = self.errands;
+        let arrived = self.run(errand, talk, &mut client).await?;
+        Ok(Said { arrived, pipelined: false, refused_first })
     }
 
     /// A wrong password that only the server can tell, and a user that nobody knows.
@@ -128,7 +132,7 @@ impl Stage<'_> {
     /// # Errors
     /// See [`Stage::alice`].
     pub async fn wrong(&self, talk: &mut Talk) -> Result<Wrong, String> {
-        let mut client = self.implicit('c', talk).await?;
+        let mut client = self.enter('c', talk).await?;
         let wrong = format!("wrong-{}", ALICE.password);
         let refused = self.sign_in(&mut client, ALICE.user, &wrong).await;
         self.row(talk, &mut client);
@@ -150,7 +154,7 @@ impl Stage<'_> {
     /// # Errors
     /// See [`Stage::alice`].
     pub async fn dead(&self, talk: &mut Talk) -> Result<Dead, String> {
-        let mut client = self.implicit('d', talk).await?;
+        let mut client = self.enter('d', talk).await?;
         let refused = self.sign_in(&mut client, DAVE.user, DAVE.password).await;
         self.row(talk, &mut client);
         let later = refused?.verdict.starts_with(self.doors.speech.verdicts().later);
@@ -170,8 +174,7 @@ impl Stage<'_> {
         // This balancer passes TLS on and does not look inside.
         origin.transport = None;
         client.speak_for(&origin).await?;
-        client.secure(self.connector, NAME).await?;
-        client.greeting().await?;
+        self.open(&mut client, self.doors.implicit.is_some()).await?;
         self.row(talk, &mut client);
         let login = self.sign_in(&mut client, ALICE.user, ALICE.password).await;
         self.row(talk, &mut client);
@@ -179,18 +182,49 @@ impl Stage<'_> {
         self.quit(talk, &mut client).await?;
 
         let mut stranger = Client::connect(self.doors.speech, 'f', self.doors.behind).await?;
-        let left_without = stranger.secure(self.connector, NAME).await.is_err();
+        let left_without = match self.doors.implicit {
+            Some(_) => stranger.secure(self.connector, NAME).await.is_err(),
+            None => {
+                stranger.say(&[self.doors.speech.quit()]).await?;
+                stranger.greeting().await.is_err()
+            }
+        };
         self.row(talk, &mut stranger);
         Ok(Behind { left_without })
     }
 
-    async fn implicit(&self, letter: char, talk: &mut Talk) -> Result<Client, String> {
-        let mut client = Client::connect(self.doors.speech, letter, self.doors.implicit).await?;
+    /// Connects where TLS begins as early as it can, up to where a login may be said.
+    async fn enter(&self, letter: char, talk: &mut Talk) -> Result<Client, String> {
+        let mut client = Client::connect(self.doors.speech, letter, self.doors.safest()).await?;
         talk.client = Some(client.address);
-        client.secure(self.connector, NAME).await?;
-        client.greeting().await?;
+        self.open(&mut client, self.doors.implicit.is_some()).await?;
         self.row(talk, &mut client);
         Ok(client)
+    }
+
+    /// From the connection to where a login may be said, with TLS from the first byte or by a command.
+    async fn open(&self, client: &mut Client, implicit: bool) -> Result<(), String> {
+        let speech = self.doors.speech;
+        if implicit {
+            client.secure(self.connector, NAME).await?;
+            client.greeting().await?;
+        } else {
+            client.greeting().await?;
+            self.hello(client).await?;
+            self.expect_ok(client.ask(speech.starttls()).await)?;
+            client.secure(self.connector, NAME).await?;
+            if speech.greets_again() {
+                client.greeting().await?;
+            }
+        }
+        self.hello(client).await
+    }
+
+    async fn hello(&self, client: &mut Client) -> Result<(), String> {
+        match self.doors.speech.hello() {
+            Some(hello) => self.expect_ok(client.ask(hello).await).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     async fn sign_in(&self, client: &mut Client, user: &str, password: &str) -> Result<Answer, String> {
@@ -206,15 +240,16 @@ impl Stage<'_> {
         client.answer().await
     }
 
-    async fn read_letter(&self, talk: &mut Talk, client: &mut Client) -> Result<Option<Vec<u8>>, String> {
-        let mut letter = None;
-        for command in self.doors.speech.read_letter() {
+    /// Does an errand and takes its leave; what arrived.
+    async fn run(&self, errand: &Errand, talk: &mut Talk, client: &mut Client) -> Result<Option<Vec<u8>>, String> {
+        let mut arrived = None;
+        for command in &errand.commands {
             let answer = client.ask(command).await;
             self.row(talk, client);
-            letter = self.expect_ok(answer)?.letter;
+            arrived = self.expect_ok(answer)?.content;
         }
         self.quit(talk, client).await?;
-        Ok(letter)
+        Ok(arrived)
     }
 
     async fn quit(&self, talk: &mut Talk, client: &mut Client) -> Result<(), String> {
@@ -224,8 +259,11 @@ impl Stage<'_> {
     }
 
     fn expect_ok(&self, answer: Result<Answer, String>) -> Result<Answer, String> {
-        let (answer, ok) = (answer?, self.doors.speech.verdicts().ok);
-        if answer.verdict.starts_with(ok) { Ok(answer) } else { Err(format!("{ok} was expected, not {:?}", answer.verdict)) }
+        let (answer, verdicts) = (answer?, self.doors.speech.verdicts());
+        if verdicts.is_ok(&answer.verdict) {
+            return Ok(answer);
+        }
+        Err(format!("{} was expected, not {:?}", verdicts.ok.join(" or "), answer.verdict))
     }
 
     fn is_wrong_password(&self, answer: &Answer) -> bool {
@@ -285,6 +323,11 @@ impl Talk {
         })
     }
 
+    /// What servers took in.
+    pub fn took(&self) -> impl Iterator<Item = &Took> {
+        self.reports.iter().filter_map(|report| if let What::Took(took) = &report.what { Some(took) } else { None })
+    }
+
     /// The lines that servers heard.
     pub fn heard(&self) -> impl Iterator<Item = &str> {
         self.reports.iter().filter_map(|report| if let What::Heard(line) = &report.what { Some(line.as_str()) } else { None })
@@ -297,6 +340,7 @@ fn shown(report: &Report) -> Option<String> {
         What::Secured(tls) => Some(format!("({tls})")),
         What::Heard(line) => Some(format!("> {line}")),
         What::Answered(line) => Some(format!("< {line}")),
+        What::Took(took) => Some(format!("({took})")),
         What::Told { .. } | What::Login { .. } | What::Refused { .. } | What::Left => None,
     }
 }

@@ -8,7 +8,9 @@
 //! Bounds: [`CONNECTIONS_MAX`] connections a port, the caps of both machines, [`LOGIN_TIMEOUT`] and [`IDLE_TIMEOUT`], three wrong
 //! passwords. An answer is sent before the next command is looked at.
 
+use super::guest::{Guest, Took};
 use super::letters::Letter;
+use super::managesieve::Shelf;
 use super::speech::{Speech, Turn};
 use super::tape::Tape;
 use bytes::BytesMut;
@@ -17,7 +19,7 @@ use relay::listen::{AcceptStats, Doorway};
 use relay::tls::acceptor::Acceptor;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -49,6 +51,8 @@ pub struct MailServer {
     pub tls: Option<Acceptor>,
     /// What lies in the mailbox.
     pub letters: Arc<[Letter]>,
+    /// Its scripts.
+    pub shelf: Arc<Mutex<Shelf>>,
     /// Every line of each conversation is told as well.
     pub verbatim: bool,
     /// Who is told what happens. Called before the answer is sent, so whoever has seen the answer can rely on having heard.
@@ -93,6 +97,8 @@ pub enum What {
         /// Somebody told who is calling.
         introduced: bool,
     },
+    /// The server took something in.
+    Took(Took),
     /// Somebody did not get in.
     Refused {
         /// The name that was said.
@@ -267,10 +273,17 @@ impl Visit<'_> {
     }
 
     async fn read_mail(&mut self, input: &mut BytesMut) -> io::Result<()> {
-        let mut mailbox = self.speech.mailbox(self.server.name, Arc::clone(&self.server.letters));
+        let MailServer { name, letters, shelf, .. } = self.server;
+        let mut mailbox = self.speech.mailbox(Guest { server: name, letters: Arc::clone(letters), shelf: Arc::clone(shelf) });
         let mut out = BytesMut::new();
         loop {
-            let step = mailbox.step(input, &mut out);
+            let step = match mailbox.step(input, &mut out) {
+                Ok(Step::Event(Turn::Took(took))) => {
+                    self.tell(What::Took(took));
+                    Ok(Step::Event(Turn::Answered))
+                }
+                step => step,
+            };
             let deadline = Instant::now() + IDLE_TIMEOUT;
             self.send(&mut out, deadline).await?;
             match step {
@@ -279,7 +292,7 @@ impl Visit<'_> {
                         return Ok(());
                     }
                 }
-                Ok(Step::Event(Turn::Answered)) => {}
+                Ok(Step::Event(Turn::Answered | Turn::Took(_))) => {}
                 Ok(Step::Event(Turn::Bye)) | Err(_) => return Ok(()),
             }
         }

@@ -1,5 +1,6 @@
 use super::super::imap::Imap;
 use super::super::letters;
+use super::super::managesieve::ManageSieve;
 use super::super::pop3::Pop3;
 use super::*;
 use std::sync::Mutex;
@@ -16,6 +17,7 @@ fn server(password: Option<&'static str>, tell: impl Fn(Report) + Send + Sync + 
         master: Some(("gatepost", "m")),
         tls: None,
         letters: letters::of_east().into(),
+        shelf: Arc::default(),
         verbatim: true,
         tell: Box::new(tell),
     }
@@ -116,6 +118,45 @@ fn it_tells_and_answers_in_pop3_too() {
         assert_eq!((who.client_ip, who.client_port, by), (Some("192.0.2.7".parse().unwrap()), Some(5), "XCLIENT"));
         assert!(reports.iter().any(|r| matches!(&r.what, What::Login { user, by: "USER and PASS", .. } if user == "alice")));
         assert!(!format!("{reports:?}").contains("PASS pw"), "{reports:?}");
+    });
+}
+
+#[test]
+fn it_tells_and_answers_in_managesieve_too() {
+    on_a_server(&ManageSieve, async |address, reports| {
+        let said = b"XCLIENT ADDR=192.0.2.7 PORT=5 TTL=4\r\nAUTHENTICATE \"PLAIN\" {12+}\r\nAGFsaWNlAHB3\r\n\
+            PUTSCRIPT \"a\" \"keep;\"\r\nLOGOUT\r\n";
+        let answer = all_it_says(address, said).await;
+        assert!(answer.starts_with("\"IMPLEMENTATION\" \"Gatepost-demo\"\r\n\"SIEVE\" \"fileinto "), "{answer}");
+        assert!(answer.contains("\r\n\"XCLIENT\"\r\nOK \"Gatepost demo server east ready.\"\r\nOK \"Updated\"\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\nOK \"Stored until the demo ends.\"\r\nOK \"Goodbye from east.\"\r\n"), "{answer}");
+        let again = all_it_says(address, b"AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHB3\"\r\nLISTSCRIPTS\r\nLOGOUT\r\n").await;
+        assert!(again.contains("\r\n\"a\"\r\nOK "), "it is still there: {again}");
+        let reports = std::mem::take(&mut *reports.lock().unwrap());
+        let told = reports.iter().find_map(|r| if let What::Told { who, by, .. } = &r.what { Some((who, *by)) } else { None });
+        let (who, by) = told.unwrap();
+        assert_eq!((who.client_ip, who.client_port, by), (Some("192.0.2.7".parse().unwrap()), Some(5), "XCLIENT"));
+        assert!(reports.iter().any(|r| matches!(&r.what, What::Login { by: "AUTHENTICATE PLAIN", .. })));
+        assert!(reports.iter().any(|r| matches!(&r.what, What::Took(Took::Script { name, octets: 5 }) if name == "a")));
+        assert!(!format!("{reports:?}").contains("AGFsaWNlAHB3"), "{reports:?}");
+    });
+}
+
+#[test]
+fn guessing_and_junk_end_one_connection_in_managesieve_too() {
+    on_a_server(&ManageSieve, async |address, _| {
+        let answer = all_it_says(address, &b"AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHg=\"\r\n".repeat(10)).await;
+        assert_eq!(answer.matches("NO \"Authentication failed.\"\r\n").count(), 3, "{answer}");
+        assert!(answer.ends_with("BYE \"Too many failed logins.\"\r\n"), "{answer}");
+        let inside = [&b"AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHB3\"\r\n"[..], &[0xff; 20_000]].concat();
+        for junk in
+            [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00", &[0xff; 20_000], &b"x\r\n".repeat(50), &inside]
+        {
+            let answer = all_it_says(address, junk).await;
+            assert_eq!(answer.contains("OK \"You are in"), junk == inside, "{answer}");
+        }
+        let answer = all_it_says(address, b"AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHB3\"\r\nLOGOUT\r\n").await;
+        assert!(answer.ends_with("OK \"Goodbye from east.\"\r\n"), "the next one is served: {answer}");
     });
 }
 

@@ -3,7 +3,7 @@
 //! A [`Tape`] is given the octets of both directions as they pass. Where a secret may stand is for the [`Speech`] to say; such
 //! text shows as `***`. Lines are escaped and cut, so that nothing on a tape can play tricks on a terminal.
 
-use super::speech::Speech;
+use super::speech::{Is, Speech};
 use wire::encode;
 
 /// The longest line that is shown; of a longer one the beginning.
@@ -16,8 +16,8 @@ pub struct Tape {
     speech: &'static dyn Speech,
     client: Partial,
     server: Partial,
-    /// The client's next line is one that may hold a secret as a whole.
-    hide_next: bool,
+    /// What the client's next line is.
+    next: Is,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct Partial(Vec<u8>);
 impl Tape {
     /// Nothing has been said yet.
     pub fn new(speech: &'static dyn Speech) -> Tape {
-        Tape { speech, client: Partial::default(), server: Partial::default(), hide_next: false }
+        Tape { speech, client: Partial::default(), server: Partial::default(), next: Is::Command }
     }
 
     /// The client said these octets; the lines that are whole now.
@@ -37,15 +37,16 @@ impl Tape {
     /// The server said these octets; the lines that are whole now.
     pub fn server(&mut self, octets: &[u8]) -> Vec<String> {
         let lines = self.server.lines(octets);
-        if lines.iter().any(|line| self.speech.asks(line)) {
-            self.hide_next = true;
+        if let Some(is) = lines.iter().rev().find_map(|line| self.speech.asks(line)) {
+            self.next = is;
         }
         lines.iter().map(|line| escaped(line)).collect()
     }
 
     fn client_line(&mut self, line: &[u8]) -> String {
-        let asked = std::mem::replace(&mut self.hide_next, self.speech.goes_on(line));
-        let shown = self.speech.shown(line, asked);
+        let is = self.next;
+        self.next = self.speech.behind(line, is);
+        let shown = self.speech.shown(line, is);
         let mut words = escaped(line.get(..shown).unwrap_or_default());
         if shown < line.len() {
             words.truncate(words.trim_end().len());

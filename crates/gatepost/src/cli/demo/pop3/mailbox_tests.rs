@@ -48,7 +48,7 @@ fn a_letter_comes_whole_with_its_dots() {
     assert!(answer_to_retr.contains("\r\n..\r\n"), "its line of one dot is doubled: {answer_to_retr}");
     assert!(answer_to_retr.starts_with(&format!("+OK {} octets\r\n", letter.octets().len())));
     let read = Pop3.answer("", "RETR 1", answer_to_retr.as_bytes()).unwrap().unwrap();
-    assert_eq!((read.octets, read.letter.as_deref()), (answer_to_retr.len(), Some(letter.octets())));
+    assert_eq!((read.octets, read.content.as_deref()), (answer_to_retr.len(), Some(letter.octets())));
 
     let header = std::str::from_utf8(letter.header()).unwrap();
     assert_eq!(answer("TOP 1 0"), format!("+OK\r\n{header}.\r\n"));
