@@ -273,3 +273,13 @@ fn the_documented_example_is_what_is_said() {
     let documents = include_str!("../../../../../../../docs/forward-identity.md");
     assert!(documents.contains(&format!("\nXCLIENT {}\nEHLO laptop.example\n", lines[0])), "{}", lines[0]);
 }
+
+#[test]
+fn what_was_not_known_is_not_left_out() {
+    let intro = introduction(origin(), Vec::new());
+    for (offered, left_out) in [(POSTFIX, &["HELO"][..]), (EXIM, &[])] {
+        let (lines, told) = written(Some(&intro), Some(&"ä".repeat(127)), offered);
+        assert!(told.vouched && lines.last().unwrap().contains("NAME=[UNAVAILABLE]"));
+        assert_eq!(told.left_out, left_out, "{offered}");
+    }
+}
