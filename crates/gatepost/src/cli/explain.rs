@@ -35,7 +35,8 @@ pub enum Explain {
 pub struct Login {
     /// The user name, as the client says it
     user: String,
-    /// The protocol: imap or pop3; imaps or pop3s for a listener with TLS from the first byte [default: imap]
+    /// The protocol: imap, pop3, managesieve or submission; imaps, pop3s or submissions for a listener with TLS from the first byte
+    /// [default: imap]
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
     /// Where the client is [default: an address that nobody has]
@@ -44,6 +45,9 @@ pub struct Login {
     /// The listener that it reaches [default: the first of the protocol]
     #[arg(long, value_name = "ADDR:PORT")]
     listener: Option<SocketAddr>,
+    /// What it calls itself, in Submission (EHLO) [default: client.example]
+    #[arg(long, value_name = "NAME")]
+    helo: Option<String>,
     /// The server name that it asks for in TLS
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
@@ -80,7 +84,7 @@ pub struct Login {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mechanism {
-    /// The protocol's own: LOGIN, USER and PASS
+    /// The protocol's own: LOGIN, USER and PASS; SASL PLAIN where there is none
     Command,
     /// SASL PLAIN
     Plain,
@@ -154,6 +158,7 @@ impl Login {
             protocol: self.protocol,
             from: self.from,
             listener: self.listener,
+            helo: self.helo,
             sni: self.sni,
             in_clear: self.in_clear,
             via: self.via,

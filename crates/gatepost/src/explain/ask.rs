@@ -12,7 +12,8 @@ use wire::secret::{Password, Secret};
 pub struct Ask {
     /// The name as the client says it.
     pub user: String,
-    /// `imap`, `pop3`; also `imaps`, `pop3s`, which chooses a listener with TLS from the first byte.
+    /// `imap`, `pop3`, `managesieve`, `submission`; also `imaps`, `pop3s`, `submissions`, which chooses a listener with TLS from
+    /// the first byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
     /// Where the client is: an address, with or without a port.
@@ -21,6 +22,9 @@ pub struct Ask {
     /// Which listener it reaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<SocketAddr>,
+    /// What it calls itself, in protocols where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helo: Option<String>,
     /// The server name that it asks for in TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
@@ -51,7 +55,7 @@ pub struct Ask {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
-    /// The protocol's own command.
+    /// The protocol's own command; SASL PLAIN where there is none.
     #[default]
     Command,
     /// SASL PLAIN.

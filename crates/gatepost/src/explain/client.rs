@@ -1,11 +1,10 @@
 //! The client, played in memory: the words of a real one against the protocol's own front.
 //!
 //! A proxy in front of us says who is calling and signs in as we do at a backend, so the dance plays it. It has manners, and does
-//! not say a password where it hears that none may be said; the client that does so all the same is played by its dialect alone.
+//! not say a password where it hears that none may be said; the client that does so all the same has learnt its words elsewhere.
 
 use crate::protocol::Protocol;
 use bytes::BytesMut;
-use wire::dance::dialect::Ask;
 use wire::dance::{Dance, IdentityRefused, Introduction, Plan, Secure, SignIn};
 use wire::login::{Front, LoginEvent, Mechanism};
 use wire::machine::Step;
@@ -20,6 +19,8 @@ pub(super) struct Client<'a> {
     pub(super) user: &'a str,
     pub(super) password: Password,
     pub(super) mechanism: Mechanism,
+    /// What the client calls itself, in protocols where it does.
+    pub(super) helo: &'a str,
     /// What a proxy in front says of its client.
     pub(super) introduction: Option<Introduction>,
 }
@@ -59,7 +60,7 @@ impl Client<'_> {
             patience: None,
         });
         // TLS is in place already where there is some, and nothing has to be said in one flight.
-        let (server, identity_refused) = (String::from("client.example"), IdentityRefused::Continue);
+        let (server, identity_refused) = (self.helo.to_owned(), IdentityRefused::Continue);
         Plan { secure: Secure::Never, introduce, sign_in, one_at_a_time: true, identity_refused, server }
     }
 
@@ -71,24 +72,43 @@ impl Client<'_> {
         Conversation { dance, to_front: BytesMut::new(), to_client }
     }
 
-    /// Says its login where none may be said, and returns what it hears of that.
-    pub(super) fn in_clear(&self, front: &mut dyn Front) -> Result<BytesMut, String> {
-        let mut dialect = (self.protocol.dialect)();
+    /// Says its login where none may be said, and returns what it hears of that. `permissive` is the same front where it may be
+    /// said: there it learns its words.
+    pub(super) fn in_clear(&self, front: &mut dyn Front, permissive: &mut dyn Front) -> Result<BytesMut, String> {
         let (mut to_front, mut heard) = (BytesMut::new(), BytesMut::new());
         front.greet(&mut heard);
-        let mut plan = self.plan();
-        plan.sign_in.mechanism = None;
-        dialect.say(Ask::SignIn, &plan, &mut to_front).map_err(|stumble| stumble.detail)?;
-        for _ in 0..TURNS_MAX {
+        for said in self.words(permissive)? {
+            to_front.extend_from_slice(&said);
             heard.clear();
             match front.step(&mut to_front, &mut heard) {
                 Ok(Step::Event(LoginEvent::InClear { .. })) => return Ok(heard),
-                Ok(Step::NeedInput) => drop(dialect.say_on(&mut to_front).map_err(|stumble| stumble.detail)?),
+                Ok(Step::NeedInput) => {}
                 Ok(Step::Event(_)) => return Err("the front took a login in clear".to_owned()),
                 Err(fault) => return Err(fault.to_string()),
             }
         }
         Err("the front did not answer".to_owned())
+    }
+
+    /// What it says up to its login, each time it speaks.
+    fn words(&self, front: &mut dyn Front) -> Result<Vec<BytesMut>, String> {
+        let Conversation { mut dance, mut to_front, mut to_client } = self.greeted(front);
+        let mut words = Vec::new();
+        for _ in 0..TURNS_MAX {
+            match dance.step(&mut to_client, &mut to_front) {
+                Ok(Step::NeedInput) => words.push(to_front.clone()),
+                // Refused, and that without a look at it.
+                Ok(Step::Event(_)) => return Ok(words),
+                Err(stumble) => return Err(stumble.detail),
+            }
+            match front.step(&mut to_front, &mut to_client) {
+                Ok(Step::Event(LoginEvent::Login(_) | LoginEvent::Unspeakable { .. })) => return Ok(words),
+                Ok(Step::NeedInput) => {}
+                Ok(Step::Event(_)) => return Err("the front expects something else than a login".to_owned()),
+                Err(fault) => return Err(fault.to_string()),
+            }
+        }
+        Err("the conversation has no end".to_owned())
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Outcome {
     /// Who signs in for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master: Option<String>,
-    /// Whose password the backend is given: `client` or `row`.
+    /// Whose password the backend is given: `client` or `row`; none where the backend is told who the user is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<&'static str>,
     /// The journal's word for how the client signed in.

@@ -20,7 +20,7 @@ use bytes::BytesMut;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use wire::dance::Introduction;
-use wire::login::{Front, Goodbye, Login, LoginEvent};
+use wire::login::{Front, Goodbye, Login, LoginEvent, Terms};
 use wire::origin::haproxy::{Protection, Proxied};
 use wire::origin::{ClientAddr, ClientTls, ForwardField, HopsLeft, Origin, SessionId};
 use wire::secret::{Password, Secret};
@@ -82,6 +82,12 @@ impl<'a> Rehearsal<'a> {
         }
         if ask.user.is_empty() || ask.user.bytes().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
             return Err(Unanswerable("no client can say this user name: it is empty, or holds CR, LF or NUL".to_owned()));
+        }
+        if let Some(helo) =
+            ask.helo.as_ref().filter(|name| !(1..=255).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            let why = "that is 1 to 255 printable ASCII characters without a blank";
+            return Err(Unanswerable(format!("no client can call itself {helo:?}: {why}")));
         }
         let doors = house.doors.load_full();
         let door = choose(&doors, ask)?;
@@ -163,15 +169,17 @@ impl<'a> Rehearsal<'a> {
         let terms = arrival.terms(door, live, &settings, || house.learnt.common(door.protocol));
         witness.saw(|| seen::terms(door, &arrival, &terms));
         let allowed = terms.password_allowed;
-        let mut front = (door.protocol.front)(terms, &live.meant.limits);
+        let front = |terms| (door.protocol.front)(terms, &live.meant.limits);
+        let permissive = Terms { password_allowed: true, ..terms.clone() };
+        let mut front_here = front(terms);
         if !allowed {
             let password = Secret::new(MASK.as_bytes().to_vec());
-            return Err(Box::new(match self.client(password, None).in_clear(&mut *front) {
+            return Err(Box::new(match self.client(password, None).in_clear(&mut *front_here, &mut *front(permissive)) {
                 Ok(heard) => Outcome::in_clear(&heard),
                 Err(why) => Outcome::closed(PRIVACY_REQUIRED, why, &[]),
             }));
         }
-        Ok((arrival, front))
+        Ok((arrival, front_here))
     }
 
     /// The PROXY header, if one is due or comes all the same.
@@ -313,9 +321,13 @@ impl<'a> Rehearsal<'a> {
             });
         }
         let client_id = front.client_id().to_vec();
+        let mut origin = arrival.origin.clone();
+        if let Some(helo) = front.helo() {
+            origin.called_itself(helo);
+        }
         let caller = Caller {
             protocol: door.protocol,
-            origin: &arrival.origin,
+            origin: &origin,
             entry: None,
             protected: arrival.protected(),
             exempt,
@@ -341,7 +353,7 @@ impl<'a> Rehearsal<'a> {
             let failure = Failure::stumble(stumble, false).quick(route.quick);
             return self.refused(arrival, front, &failure, waits);
         }
-        let whose = if route.pass.is_some() { "row" } else { "client" };
+        let whose = words::whose_password(route);
         let name = if route.user == ready.user { String::new() } else { format!(" as {:?}", route.user) };
         let master = route.master.as_ref().map(|master| format!(", by master {master:?}")).unwrap_or_default();
         Outcome {
@@ -352,7 +364,7 @@ impl<'a> Rehearsal<'a> {
             user: Some(ready.user.clone()),
             destuser: Some(route.user.clone()),
             master: route.master.clone(),
-            password: Some(whose),
+            password: whose,
             mechanism: Some(login.mechanism.name()),
             database: Some(route.database.clone()),
             tls: Some(crate::login::seen::tls(route.secure)),
@@ -401,7 +413,13 @@ impl<'a> Rehearsal<'a> {
 
     fn client(&self, password: Password, introduction: Option<Introduction>) -> Client<'_> {
         let mechanism = self.ask.mechanism.mechanism();
-        Client { protocol: self.door.protocol, user: &self.ask.user, password, mechanism, introduction }
+        let helo = self.helo();
+        Client { protocol: self.door.protocol, user: &self.ask.user, password, mechanism, helo, introduction }
+    }
+
+    /// What the client calls itself, in protocols where it does.
+    fn helo(&self) -> &str {
+        self.ask.helo.as_deref().unwrap_or("client.example")
     }
 
     /// What the proxy in front says of its client.
@@ -411,6 +429,7 @@ impl<'a> Rehearsal<'a> {
         origin.session = session_id();
         origin.hops = self.ask.ttl.map_or(HopsLeft::START, HopsLeft::said);
         (origin.transport, origin.tls, origin.name) = (None, None, None);
+        origin.helo = Some(wire::origin::Told::Known(self.helo().into()));
         let pair = |text: &String| match text.split_once('=') {
             Some((name, value)) if !name.is_empty() => {
                 Ok(ForwardField { name: name.to_ascii_lowercase(), value: value.to_owned() })

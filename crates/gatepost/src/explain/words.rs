@@ -5,6 +5,7 @@
 
 use super::client::TURNS_MAX;
 use crate::login::auth::{Caller, Ready};
+use crate::route::Route;
 use crate::witness::{MASK, Step as Seen};
 use bytes::BytesMut;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use wire::dance::{Dance, DanceEvent, Plan, Secure};
 use wire::encode::base64_decode;
 use wire::login::{LoginEvent, Mechanism, Terms};
 use wire::machine::Step;
+use wire::origin::Told;
 use wire::secret::Secret;
 
 /// The words for one backend.
@@ -54,6 +56,7 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
     let mut dance = Dance::new((caller.protocol.dialect)(), plan);
     let (mut to_front, mut to_dance) = (BytesMut::new(), BytesMut::new());
     let mut words = Words { lines: Vec::new(), left_out: Vec::new(), sign_in: None, stumble: None };
+    let mut vouched_for = None;
     front.greet(&mut to_dance);
     for _ in 0..TURNS_MAX {
         let had = dance.credentials_sent();
@@ -74,7 +77,12 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
                     front.secured(terms(true));
                     continue;
                 }
-                DanceEvent::Welcome(_) | DanceEvent::Refused(_) => break,
+                // Without a password the answer to who is calling is the answer to the login.
+                DanceEvent::Welcome(_) => {
+                    words.sign_in = vouched_for.map(|user| (user, None, Mechanism::Xclient));
+                    break;
+                }
+                DanceEvent::Refused(_) => break,
             }
         }
         match front.step(&mut to_front, &mut to_dance) {
@@ -82,7 +90,10 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
                 words.sign_in = Some((login.user.clone(), login.authzid.clone(), login.mechanism));
                 break;
             }
-            Ok(Step::Event(LoginEvent::Said(_) | LoginEvent::Secure)) => {}
+            Ok(Step::Event(LoginEvent::Said(said))) => {
+                vouched_for = said.user.as_ref().and_then(Told::known).map(str::to_owned).or(vouched_for);
+            }
+            Ok(Step::Event(LoginEvent::Secure)) => {}
             Ok(Step::Event(_)) | Err(_) => break,
             Ok(Step::NeedInput) if to_dance.is_empty() => break,
             Ok(Step::NeedInput) => {}
@@ -95,8 +106,6 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
 /// What would be said, for who watches.
 pub(super) fn step(words: &Words, ready: &Ready<'_>, header: Option<String>) -> Seen {
     let route = &ready.route;
-    let whose = if route.pass.is_some() { "row" } else { "client" };
-    let which = if route.pass.is_some() { "the row's pass" } else { "what the client said" };
     let mut seen = Seen::new("words", "what the backend would hear, if it offers all that is wanted:");
     if let Some(header) = &header {
         seen = seen.more(format!("a PROXY header: {header}"));
@@ -104,7 +113,12 @@ pub(super) fn step(words: &Words, ready: &Ready<'_>, header: Option<String>) -> 
     for line in &words.lines {
         seen = seen.more(line.clone());
     }
-    seen = seen.more(format!("the password ({MASK}) is {which}"));
+    let whose = whose_password(route);
+    seen = seen.more(match whose {
+        Some(ROW) => format!("the password ({MASK}) is the row's pass"),
+        Some(_) => format!("the password ({MASK}) is what the client said"),
+        None => "no password is said: XCLIENT names the user (proxy_noauth, backend.submission_login)".to_owned(),
+    });
     if !route.introduce {
         seen = seen.more("it is not told who is calling (proxy_not_trusted)");
     }
@@ -133,6 +147,18 @@ pub(super) fn step(words: &Words, ready: &Ready<'_>, header: Option<String>) -> 
         .with("one_at_a_time", route.one_at_a_time)
 }
 
+/// Whose password the backend is given; `None` where it is given none.
+pub(super) fn whose_password(route: &Route) -> Option<&'static str> {
+    match route {
+        Route { noauth: true, .. } => None,
+        Route { pass: Some(_), .. } => Some(ROW),
+        _ => Some("client"),
+    }
+}
+
+/// The row's own.
+const ROW: &str = "row";
+
 /// The lines of one command. Base64 that holds the password is said as what it stands for.
 fn shown(octets: &[u8], secret: bool) -> Vec<String> {
     let text = String::from_utf8_lossy(octets);
@@ -140,11 +166,14 @@ fn shown(octets: &[u8], secret: bool) -> Vec<String> {
     lines
         .map(|line| {
             let (head, last) = line.rsplit_once(' ').map_or(("", line), |(head, last)| (head, last));
-            match base64_decode(last.as_bytes()).filter(|_| secret && !line.contains(MASK)) {
+            // ManageSieve says it as a string.
+            let quoted = last.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            let quote = if quoted.is_some() { "\"" } else { "" };
+            match base64_decode(quoted.unwrap_or(last).as_bytes()).filter(|_| secret && !line.contains(MASK)) {
                 Some(decoded) => {
                     let decoded = String::from_utf8_lossy(decoded.expose()).replace('\0', "\\0");
                     let blank = if head.is_empty() { "" } else { " " };
-                    format!("{head}{blank}base64({decoded})")
+                    format!("{head}{blank}{quote}base64({decoded}){quote}")
                 }
                 None => line.to_owned(),
             }

@@ -121,6 +121,9 @@ pub(super) fn route(route: &Route, meant: &Meant) -> Step {
         };
         step = step.more(format!("if that is this server itself: {local}"));
     }
+    if route.noauth {
+        step = step.more("is told who the user is, and no password (proxy_noauth, backend.submission_login)");
+    }
     let pass = route.pass.as_ref().map(|_| MASK);
     step.with("host", &*route.host)
         .with("address", route.address.map(|ip| ip.to_string()))
@@ -136,6 +139,7 @@ pub(super) fn route(route: &Route, meant: &Meant) -> Step {
         .with("give_up_after", route.give_up_after.as_secs_f64())
         .with("pipelining", !route.one_at_a_time)
         .with("introduce", route.introduce)
+        .with("noauth", route.noauth)
         .with("quick", route.quick)
         .with("database", &*route.database)
 }

@@ -131,9 +131,14 @@ fn a_login_is_explained_at_the_listener_that_a_client_would_take() {
     let config = crate::gate::config(&Want { users: &everybody_at(([127, 0, 0, 1], 1).into(), ""), ..Default::default() });
     let config = config.replace("[\"127.0.0.1:0\"]\n[[listen]]", "[\"127.0.0.2:0\"]\n[[listen]]");
     assert!(config.contains("127.0.0.2"));
-    let gate = Gate::start_with(testkit::Dir::new(), &config);
+    let more = [("submissions", 1), ("submission", 2), ("managesieve", 1)]
+        .map(|(protocol, last)| format!("[[listen]]\nprotocol = \"{protocol}\"\naddress = \"127.0.0.{last}:0\"\n"));
+    let gate = Gate::start_with(testkit::Dir::new(), &(config + &more.concat()));
     for (words, first) in [
         (&[][..], "listener      imap on 127.0.0.2:"),
+        (&["--protocol", "submission"], "listener      submission on 127.0.0.2:"),
+        (&["--protocol", "submissions"], "listener      submission on 127.0.0.1:"),
+        (&["--protocol", "managesieve"], "listener      managesieve on 127.0.0.1:"),
         (&["--protocol", "imap"], "listener      imap on 127.0.0.2:"),
         (&["--protocol", "imaps"], "listener      imap on 127.0.0.1:"),
     ] {
