@@ -5,11 +5,13 @@
 //! protocol's registered ports) and `{now+N}` (Unix time).
 
 use super::spelling::Way;
+use testkit::Protocol;
 
-/// One case. It runs for every protocol.
+/// One case. It runs for every protocol, or for those that it names.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: &'static str,
+    pub protocols: Vec<Protocol>,
     /// The row of the second and last database, over [`BASE`]; [`NULL`] takes a field out.
     pub row: Vec<(&'static str, &'static str)>,
     /// The row of the first database, where there is one.
@@ -51,10 +53,12 @@ pub enum Setup {
     Header,
     /// A failed login is answered after 30 s.
     Slow,
+    /// With `backend.submission_login = "xclient"`.
+    Vouching,
 }
 
 impl Setup {
-    pub const ALL: [Setup; 4] = [Setup::Usual, Setup::Local, Setup::Header, Setup::Slow];
+    pub const ALL: [Setup; 5] = [Setup::Usual, Setup::Local, Setup::Header, Setup::Slow, Setup::Vouching];
 }
 
 /// What the row's backend is.
@@ -74,6 +78,8 @@ pub enum Peer {
     Refusing,
     /// Looks after each line whether more comes before it has answered.
     LineByLine,
+    /// May not be told who has signed in.
+    TakesNoLogin,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +116,8 @@ pub enum Met {
     Mute,
     /// Somebody asked for TLS, and refused its certificate.
     StartTls,
+    /// Somebody asked what it can do, and left.
+    Greeted,
     /// The user signed in, once.
     SignIn,
 }
@@ -131,6 +139,8 @@ pub struct Heard {
     pub from: &'static str,
     /// Commands do not wait for each other. Only [`Peer::LineByLine`] knows.
     pub together: bool,
+    /// How long the way to the backend may take, in seconds.
+    pub deadline: u64,
 }
 
 /// Which backend.
@@ -148,6 +158,7 @@ pub enum Place {
 pub fn case(name: &'static str, row: &[(&'static str, &'static str)]) -> Case {
     Case {
         name,
+        protocols: Protocol::ALL.to_vec(),
         row: row.to_vec(),
         first: Vec::new(),
         meanwhile: Vec::new(),
@@ -167,6 +178,7 @@ pub fn case(name: &'static str, row: &[(&'static str, &'static str)]) -> Case {
             password: PASSWORD,
             from: "127.0.0.1",
             together: true,
+            deadline: 30,
         }),
         journal: Vec::new(),
         warned: Vec::new(),
@@ -174,6 +186,12 @@ pub fn case(name: &'static str, row: &[(&'static str, &'static str)]) -> Case {
 }
 
 impl Case {
+    /// In these protocols only.
+    pub fn by(mut self, protocols: &[Protocol]) -> Case {
+        self.protocols = protocols.to_vec();
+        self
+    }
+
     pub fn first(mut self, row: &[(&'static str, &'static str)]) -> Case {
         self.first = row.to_vec();
         self

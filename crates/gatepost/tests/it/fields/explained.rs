@@ -1,16 +1,17 @@
 //! `gatepost explain login` beside what then happens: each case of the table is explained first, and then it runs.
 
 use super::case::{Case, End, Heard, PASSWORD};
-use super::spelling::Way;
+use super::spelling::{Spelling, Way};
 use super::{Run, gates};
 use crate::explained::{Asked, Told, word};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::net::SocketAddr;
+use testkit::Protocol;
 
 /// What can only be known by calling the backend.
-const UNFORESEEN: &[&str] = &["connect", "timeout", "backend-tls", "backend-closed", "backend-credentials"];
+const UNFORESEEN: &[&str] = &["connect", "timeout", "backend-tls", "backend-closed", "backend-config", "backend-credentials"];
 
 /// Explains a login that is about to happen: this client is connected.
 pub fn ask(run: &Run<'_>, client: SocketAddr) -> Told {
@@ -20,11 +21,13 @@ pub fn ask(run: &Run<'_>, client: SocketAddr) -> Told {
         Way::Command => "command",
         Way::Plain => "plain",
         Way::Login => "login",
+        Way::Vouched => panic!("only a backend is told so"),
     };
     let from = client.to_string();
     let front = SocketAddr::new("192.0.2.7".parse().unwrap(), client.port()).to_string();
     let via = format!("{}:{}", gates::FRONT, client.port());
     let mut words = vec![&*me, "--protocol", spelling.protocol().name(), "--in-clear", "--mechanism", mechanism];
+    words.extend(spelling.helo().iter().flat_map(|name| ["--helo", name]));
     let pairs: Vec<String> = case.front.iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
     match &case.front {
         None => words.extend(["--from", &from]),
@@ -35,8 +38,9 @@ pub fn ask(run: &Run<'_>, client: SocketAddr) -> Told {
     }
     let asked = Asked { gatepost: &running.gate.gatepost, words: &words };
     let told = asked.explain(Some(case.password));
-    // Without a password the right one is supposed.
-    if case.password == PASSWORD {
+    // Without a password the right one is supposed: no protocol has a part in that, but one that may say none.
+    let twice = matches!(spelling.protocol(), Protocol::Imap | Protocol::Submission);
+    if case.password == PASSWORD && twice {
         let supposed = asked.explain(None);
         let outcome = |told: &Told| {
             let mut outcome = told.value["outcome"].clone();
@@ -89,16 +93,25 @@ pub fn check(run: &Run<'_>, told: &Told, answer: &str, line: &str) {
 }
 
 /// Compares the words for the backend with what it heard.
-pub fn check_heard(case: &Case, told: &Told, heard: &Heard, session: &str, said: &str, header: Option<(SocketAddr, SocketAddr)>) {
+pub fn check_heard(
+    spelling: &dyn Spelling,
+    case: &Case,
+    told: &Told,
+    heard: &Heard,
+    session: &str,
+    said: &str,
+    header: Option<(SocketAddr, SocketAddr)>,
+) {
     if !case.meanwhile.is_empty() {
         return;
     }
     let words = told.steps("words").next().unwrap();
     let lines = words["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap());
-    let lines: Vec<&str> = lines.filter(|line| *line != "(TLS begins)").collect();
+    let lines = lines.filter(|line| *line != "(TLS begins)");
+    let lines: Vec<String> = lines.map(|line| spelling.timeless(line, heard.deadline)).collect();
     let heard_lines: Vec<String> = said.trim_end().split("\r\n").map(|line| masked(line, heard.password, session)).collect();
     // The password is shown as a string, also where IMAP has to send it as a literal.
-    let (lines, heard_lines) = match heard.password.is_ascii() {
+    let (lines, heard_lines) = match heard.password.is_ascii() || spelling.protocol() != Protocol::Imap {
         true => (&lines[..], &heard_lines[..]),
         false => (&lines[..1], &heard_lines[..1]),
     };
@@ -112,19 +125,25 @@ pub fn check_heard(case: &Case, told: &Told, heard: &Heard, session: &str, said:
         (None, Some(_)) => panic!("a header that was not explained"),
     }
     let sign_in = &words["sign_in"];
-    assert_eq!(sign_in["password"], if heard.password == case.password { "client" } else { "row" });
+    match heard.way {
+        Way::Vouched => assert_eq!((&sign_in["password"], &sign_in["mechanism"]), (&Value::Null, &"XCLIENT".into())),
+        _ => assert_eq!(sign_in["password"], if heard.password == case.password { "client" } else { "row" }),
+    }
+    assert_eq!(told.outcome("password").map(Value::from).unwrap_or_default(), sign_in["password"]);
 }
 
 /// A line that a backend heard, with `***` for the password and the session that stands for all.
 fn masked(line: &str, password: &str, session: &str) -> String {
     let line = line.replace(session, "EXPLAINED");
     let (head, last) = line.rsplit_once(' ').map_or(("", &*line), |(head, last)| (head, last));
-    if let Some(decoded) = STANDARD.decode(last).ok().and_then(|octets| String::from_utf8(octets).ok())
+    let bare = last.trim_matches('"');
+    let quote = if bare == last { "" } else { "\"" };
+    if let Some(decoded) = STANDARD.decode(bare).ok().and_then(|octets| String::from_utf8(octets).ok())
         && decoded.ends_with(password)
     {
         let decoded = decoded.strip_suffix(password).unwrap().replace('\0', "\\0");
         let blank = if head.is_empty() { "" } else { " " };
-        return format!("{head}{blank}base64({decoded}***)");
+        return format!("{head}{blank}{quote}base64({decoded}***){quote}");
     }
     line.replace(password, "***")
 }

@@ -87,6 +87,7 @@ impl Running {
             Setup::Usual | Setup::Slow => String::new(),
             Setup::Local => format!("self_addresses = [\"127.0.0.3\"]\nlocal = {{ {} }}", places.collect::<Vec<_>>().join(", ")),
             Setup::Header => "proxy_protocol = \"v2\"".to_owned(),
+            Setup::Vouching => "submission_login = \"xclient\"".to_owned(),
         };
         let listen = SPELLINGS.iter().map(|spelling| spelling.protocol().name()).filter(|name| *name != "imap");
         let more = listen.map(|name| format!("[[listen]]\nprotocol = \"{name}\"\naddress = [\"127.0.0.1:0\"]\n"));
@@ -184,6 +185,9 @@ impl Server {
         }
         let signed = Arc::<Mutex<Vec<Signed>>>::default();
         let notes = Arc::clone(&signed);
+        if peer == Peer::TakesNoLogin {
+            backend.capabilities = backend.capabilities.replace(" HELO LOGIN ", " HELO ");
+        }
         let ip = if peer == Peer::Ipv6 { "::1" } else { "127.0.0.1" };
         // Claimed for both families: with a port of the kernel's choice, the backend of another case could be at localhost's
         // other address.
@@ -191,7 +195,7 @@ impl Server {
         let fake = FakeServer::start_at(SocketAddr::new(ip.parse().unwrap(), port.number()), move |mut conn| {
             let note = match peer {
                 Peer::Silent => return conn.hold(),
-                Peer::LineByLine => line_by_line(spelling, &backend, &mut conn),
+                Peer::LineByLine => line_by_line(spelling, &mut conn),
                 _ => backend.login(&mut conn).map(|login| Signed {
                     user: login.user,
                     from: conn.peer_addr().ip(),
@@ -233,8 +237,8 @@ impl Server {
 }
 
 /// A login, each line answered only after a look for more. Who signs in stays unknown.
-fn line_by_line(spelling: &dyn Spelling, backend: &Backend, conn: &mut Conn) -> Option<Signed> {
-    conn.send_line(&backend.greeting);
+fn line_by_line(spelling: &dyn Spelling, conn: &mut Conn) -> Option<Signed> {
+    conn.send_line(spelling.greeting());
     let mut together = false;
     loop {
         let line = conn.read_line()?;

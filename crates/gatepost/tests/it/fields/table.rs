@@ -1,11 +1,12 @@
 //! The table: every field with a good value, with malformed ones, and where it meets others.
 //!
-//! Protocols are not named here: each runs through all of it. A field that is read anywhere in the program without a case
-//! here, or without a line in docs/fields.md, fails a test. A case that says nothing else lets its user in at the row's
-//! backend; what it adds is what differs from that.
+//! Each protocol runs through all of it, but for the cases of [`vouching`], which name theirs. A field that is read anywhere
+//! in the program without a case here, or without a line in docs/fields.md, fails a test. A case that says nothing else lets
+//! its user in at the row's backend; what it adds is what differs from that.
 
 use super::case::{Case, Cert, Met, NULL, Peer, Place, Refused, Setup, case};
 use super::spelling::Way;
+use super::vouching;
 
 use Refused::{Disabled, Looping, Refer, Unavailable};
 
@@ -18,6 +19,9 @@ const LONG: &str = match std::str::from_utf8(&[b'x'; 1100]) {
 /// What a row may say, and no carrier takes.
 const BIG: &str = LONG.split_at(1010).0;
 
+/// More than finds room beside anything else in a command of SMTP.
+pub(super) const HALF: &str = LONG.split_at(330).0;
+
 /// Every case.
 pub fn table() -> Vec<Case> {
     [
@@ -26,6 +30,7 @@ pub fn table() -> Vec<Case> {
         tls(),
         times(),
         manners(),
+        vouching::cases(),
         names(),
         passwords(),
         mechanisms(),
@@ -152,7 +157,7 @@ fn times() -> Vec<Case> {
             Met::Mute,
             &["reason=timeout", "proxy_timeout (0.5 s)"],
         ),
-        case("timeout-seconds", &[("proxy_timeout", "5")]),
+        case("timeout-seconds", &[("proxy_timeout", "5")]).hears(|heard| heard.deadline = 5),
         case("timeout-bad", &[("proxy_timeout", "soon")]).bad("field proxy_timeout"),
         case("timeout-0", &[("proxy_timeout", "0")]).bad("field proxy_timeout"),
         case("give-up-0", &[("proxy_host_immediate_failure_after", "0")]),
@@ -188,12 +193,6 @@ fn manners() -> Vec<Case> {
             .front(&[("site", "west")])
             .setup(Setup::Header)
             .hears(|heard| heard.forward = vec![("a", "1")]),
-        case("noauth", &[("proxy_noauth", "y")]),
-        case("noauth-unchecked", &[("proxy_noauth", "y"), ("nopassword", "y"), ("password", NULL)]).refused(
-            Unavailable,
-            Met::Nobody,
-            &["reason=row", "field proxy_noauth", "nopassword"],
-        ),
         case("no-multiplex", &[("proxy_no_multiplex", "y")]),
         case("refresh", &[("proxy_refresh", "300")]).warned(&["proxy_refresh"]),
         case("director-tag", &[("director_tag", "a")]).warned(&["director_tag"]),
@@ -412,6 +411,8 @@ fn forwarded() -> Vec<Case> {
         case("forward-empty", &[("forward_a", "")]).hears(|heard| heard.forward = vec![("a", "")]),
         case("forward-big", &[("forward_a", BIG), ("forward_b", "2")])
             .hears(|heard| heard.forward = vec![("a", BIG), ("b", "2")]),
+        case("forward-half", &[("forward_a", HALF), ("forward_b", "2")])
+            .hears(|heard| heard.forward = vec![("a", HALF), ("b", "2")]),
         case("forward-too-big", &[("forward_a", LONG)]).bad("field forward_a"),
         case("forward-line", &[("forward_a", "x\r\ny")]).bad("field forward_a"),
         case("forward-bad-name", &[("forward_a b", "x")]).bad("field forward_a b"),

@@ -1,32 +1,37 @@
 //! Where the situations are: a Gatepost, its databases, its backends, and what may stand before a situation.
 
 use super::{BALANCER, FRONT, MIXED, NEVER, OFFLOADED, REQUIRED, USUAL, WEBMAIL, ip};
-use crate::admin::sessions;
 use crate::explained::{Asked, Told};
-use crate::gate::{BINARY, Gate, POP3_TOO, Want};
+use crate::fields::spelling::SPELLINGS;
+use crate::gate::{BINARY, Gate, Want, listeners_for};
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use testkit::peer::{AnyClient, Backend, FakeBackend};
+use testkit::peer::{AnyClient, FakeBackend};
 use testkit::ports::Port;
-use testkit::wait::{PATIENCE, poll};
 use testkit::{Dir, Protocol, free_port};
 
 /// A Gatepost with every kind of listener, users in five databases, and a backend for each protocol.
 pub(super) struct House {
     pub(super) gate: Gate,
-    pub(super) backends: [FakeBackend; 2],
+    pub(super) backends: [FakeBackend; 4],
     /// Nobody listens there.
-    _dead: [Port; 2],
+    _dead: [Port; 4],
+}
+
+/// Who lives where nobody listens.
+pub(super) fn dead_user(protocol: Protocol) -> String {
+    format!("dead-{}", protocol.name())
 }
 
 impl House {
     pub(super) fn start() -> House {
-        let backends = Protocol::MAILBOX.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+        let backends = SPELLINGS.map(|spelling| FakeBackend::start(spelling.backend(false)));
         let dir = Dir::new();
-        let dead = [free_port(), free_port()];
+        let dead = SPELLINGS.map(|_| free_port());
         let dying = |port: &Port| format!("port={} proxy_timeout=300ms proxy_host_immediate_failure_after=1ms", port.number());
         // Where a user lives depends on the protocol.
         let at = "proxy=y host=127.0.0.1";
+        let line = |name: &str, place: &str, more: &str| format!("{name}:{{PLAIN}}tiger::::::{place} {more}\n");
         let users = [
             ("alice", at, ""),
             ("j\u{f6}rg", at, "destuser=joerg"),
@@ -37,64 +42,44 @@ impl House {
             ("broken", at, "destuser=%Z"),
             ("nowhere", "proxy=y host=nope.invalid", ""),
             ("closed", "", "nologin=y reason=Closed"),
-            ("dead-imap", at, &dying(&dead[0])),
-            ("dead-pop3", at, &dying(&dead[1])),
+            ("vouched", at, "proxy_noauth=y"),
         ];
-        let lines = users.map(|(name, place, more)| format!("{name}:{{PLAIN}}tiger::::::{place} {more}\n"));
-        dir.write("main", lines.concat());
+        let dead_users =
+            SPELLINGS.iter().zip(&dead).map(|(spelling, port)| line(&dead_user(spelling.protocol()), at, &dying(port)));
+        let lines = users.map(|(name, place, more)| line(name, place, more));
+        dir.write("main", lines.into_iter().chain(dead_users).collect::<String>());
         dir.write("banned", "banned:\n");
         dir.write("extra", "moved:::::::destuser=elsewhere\n");
         dir.write("post", format!("postman:{{PLAIN}}tiger::::::{at}\n"));
-        let port = |n: usize| backends[n].port();
-        let users = format!(
-            r#"
-[[users]]
-name = "banned"
-driver = "passwd-file"
-path = "banned"
-deny = true
-[[users]]
-name = "main"
-driver = "passwd-file"
-path = "main"
-protocols = ["imap"]
-result_success = "continue-ok"
-default_fields = {{ port = "{}" }}
-[[users]]
-name = "main-pop3"
-driver = "passwd-file"
-path = "main"
-protocols = ["pop3"]
-result_success = "continue-ok"
-default_fields = {{ port = "{}" }}
-[[users]]
-name = "extra"
-driver = "passwd-file"
-path = "extra"
-skip = "unauthenticated"
-[[users]]
-name = "post"
-driver = "passwd-file"
-path = "post"
-protocols = ["pop3"]
-skip = "authenticated"
-default_fields = {{ port = "{}" }}
-"#,
-            port(0),
-            port(1),
-            port(1)
-        );
-        let mut more = POP3_TOO.to_owned();
-        for protocol in ["imap", "pop3"] {
+        let database = |name: &str, path: &str, more: &str| {
+            format!("[[users]]\nname = \"{name}\"\ndriver = \"passwd-file\"\npath = \"{path}\"\n{more}\n")
+        };
+        let of_protocol = |path: &str, protocol: Protocol, more: &str| {
+            let port = backends.iter().find(|backend| backend.protocol() == protocol).unwrap().port();
+            let name = protocol.name();
+            let more = format!("protocols = [\"{name}\"]\ndefault_fields = {{ port = \"{port}\" }}\n{more}");
+            database(&format!("{path}-{name}"), path, &more)
+        };
+        let users = [
+            database("banned", "banned", "deny = true"),
+            Protocol::ALL.map(|protocol| of_protocol("main", protocol, "result_success = \"continue-ok\"")).concat(),
+            database("extra", "extra", "skip = \"unauthenticated\""),
+            of_protocol("post", Protocol::Pop3, "skip = \"authenticated\""),
+        ]
+        .concat();
+        let mut more = Protocol::ALL.map(listeners_for).concat();
+        for protocol in Protocol::ALL {
+            let name = protocol.name();
             for (at, keys) in [
                 (REQUIRED, "proxy_protocol = \"required\""),
                 (MIXED, "proxy_protocol = \"mixed\""),
                 (NEVER, "cleartext_auth = \"never\""),
             ] {
-                more += &format!("[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{at}:0\"\n{keys}\n");
+                more += &format!("[[listen]]\nprotocol = \"{name}\"\naddress = \"{at}:0\"\n{keys}\n");
             }
+            let name = protocol.implicit().unwrap_or(name);
             let keys = "tls = \"offloaded\"\nproxy_protocol = \"required\"";
-            more += &format!("[[listen]]\nprotocol = \"{protocol}s\"\naddress = \"{OFFLOADED}:0\"\n{keys}\n");
+            more += &format!("[[listen]]\nprotocol = \"{name}\"\naddress = \"{OFFLOADED}:0\"\n{keys}\n");
         }
         let gate = Gate::start_in(
             dir,
@@ -120,14 +105,7 @@ default_fields = {{ port = "{}" }}
         client
     }
 
-    /// Until the places of those are free that the last protocol's situation has let go.
-    fn wait_for_nobody(&self, from: IpAddr) {
-        let gone = || sessions(&self.gate, &["--client", &from.to_string()]).is_empty().then_some(());
-        assert!(poll(PATIENCE, gone).is_some(), "somebody of {from} is still here");
-    }
-
     fn sessions(&self, protocol: Protocol, from: IpAddr) -> Vec<AnyClient> {
-        self.wait_for_nobody(from);
         let sessions = [(); 2].map(|()| {
             let mut client = self.usual(protocol, from);
             assert!(client.login("alice", "tiger").ok);
@@ -145,17 +123,13 @@ default_fields = {{ port = "{}" }}
     }
 
     pub(super) fn strangers(&self, protocol: Protocol) -> Vec<AnyClient> {
-        self.wait_for_nobody(ip(31));
         [(); 4].map(|()| self.usual(protocol, ip(31))).into()
     }
 
     pub(super) fn guesses(&self, protocol: Protocol) -> Vec<AnyClient> {
-        // The second protocol finds those of the first.
-        if protocol == Protocol::Imap {
-            let mut client = self.usual(protocol, ip(32));
-            for _ in 0..2 {
-                assert!(!client.login("alice", "lion").ok);
-            }
+        let mut client = self.usual(protocol, ip(32));
+        for _ in 0..2 {
+            assert!(!client.login("alice", "lion").ok);
         }
         Vec::new()
     }

@@ -1,19 +1,20 @@
 //! What takes more than one look: a backend that dies, a database in trouble, certificates; and where no Gatepost runs.
 
-use super::house::House;
+use super::house::{House, dead_user};
 use super::ip;
 use crate::explained::{Asked, Told, without_tag, word};
 use crate::fields::spelling::{SPELLINGS, SignIn, Way};
-use crate::gate::{BINARY, Gate, POP3_TOO, Want};
+use crate::gate::{BINARY, Gate, Want, listeners_for};
 use std::process::Command;
-use testkit::Dir;
 use testkit::certs::Authority;
 use testkit::wait::{PATIENCE, poll};
+use testkit::{Dir, Protocol};
 
 #[test]
 fn a_backend_that_is_down_is_told_with_its_error_and_is_not_tried() {
     let house = House::start();
-    for (spelling, user) in SPELLINGS.into_iter().zip(["dead-imap", "dead-pop3"]) {
+    for spelling in SPELLINGS {
+        let user = &*dead_user(spelling.protocol());
         let words = [user, "--protocol", spelling.protocol().name(), "--from", "127.0.0.1", "--in-clear"];
         let before = house.explain(&words, None);
         assert_eq!(before.verdict(), "signs-in", "nobody has tried it: {before:?}");
@@ -81,7 +82,7 @@ fn a_database_in_trouble_is_told_as_that_and_never_as_a_wrong_password() {
     let dir = Dir::new();
     let config = crate::gate::config(&Want {
         users: "[[users]]\nname = \"rows\"\ndriver = \"passwd-file\"\npath = \"rows\"\n",
-        more: POP3_TOO,
+        more: &Protocol::ALL.map(listeners_for).concat(),
         ..Want::default()
     });
     dir.write("rows", "alice:{PLAIN}tiger::::::proxy=y host=127.0.0.1\n");
@@ -135,6 +136,7 @@ fn without_a_gatepost_the_file_is_explained_and_nonsense_is_refused() {
         (&["alice", "--listener", "127.0.0.1:9"], 2, "no such listener; there are: "),
         (&["al\nice"], 2, "no client can say this user name"),
         (&["alice", "--ttl", "3"], 2, "--via"),
+        (&["alice", "--helo", "a b"], 2, "no client can call itself \"a b\""),
         (&["alice", "--protocol", "imaps", "--in-clear"], 2, "nobody is in clear"),
         (&["alice", "--socket", "nobody.sock"], 69, "is Gatepost running, with this server.control, and may you use it?"),
         (&["alice", "--config", "/nonexistent/gatepost.toml"], 2, "cannot be used multiple times"),
