@@ -6,7 +6,8 @@
 //!
 //! It promises to err on the safe side. A line of ours may stand right behind our own answer to the login, and behind the last
 //! line of a reply: three digits and a blank. Not behind `220`, with which a backend begins TLS of its own with the client, or a new
-//! conversation behind XCLIENT; a later reply tells which. A stream that ceases to be replies, as it does in TLS, is none ever
+//! conversation behind XCLIENT; a later reply tells which. Nor behind `221` and `421`, with which the backend itself says that it
+//! leaves: one goodbye is enough. A stream that ceases to be replies, as it does in TLS, is none ever
 //! again. The verdict does not depend on how the octets arrived.
 
 use memchr::memchr2;
@@ -34,8 +35,8 @@ enum At {
     Lost,
 }
 
-/// With it TLS begins, or the conversation anew.
-const BEGINS_ANEW: &[u8; 3] = b"220";
+/// TLS begins, or the conversation anew; the backend leaves, as it was asked to or by itself.
+const NOT_BEHIND: [&[u8; 3]; 3] = [b"220", b"221", b"421"];
 
 impl Default for Position {
     fn default() -> Self {
@@ -75,7 +76,7 @@ impl Position {
                 (At::Code(3, code), b'\r') => At::Cr(code, true),
                 (At::Cr(code, last), b'\n') => {
                     self.open = (!last).then_some(code);
-                    self.free = last && code != *BEGINS_ANEW;
+                    self.free = last && !NOT_BEHIND.contains(&&code);
                     At::Code(0, [0; 3])
                 }
                 // Whatever else it is, others may read it as the end of a line, or as no reply.
@@ -141,6 +142,11 @@ mod tests {
             (b"220 go\r\n\x16\x03\x03\r\n250 x\r\n", false),
             (b"220-XCLIENT\r\n220 mail ESMTP\r\n", false),
             (b"220 mail ESMTP\r\n250 mail\r\n", true),
+            // One goodbye is enough.
+            (b"250 a\r\n221 2.0.0 Bye\r\n", false),
+            (b"221-a\r\n221 b\r\n", false),
+            (b"421 4.3.2 Shutting down\r\n", false),
+            (b"250 221 x\r\n", true),
             // Only CRLF ends a line.
             (b"250 a\n", false),
             (b"250 a\n250 b\r\n", false),
@@ -184,7 +190,8 @@ mod tests {
         }
 
         #[test]
-        fn never_inside_of_a_reply(lines in proptest::collection::vec("[^\r\n]{0,12}", 1..6), code in 221u16..560) {
+        fn never_inside_of_a_reply(lines in proptest::collection::vec("[^\r\n]{0,12}", 1..6), code in 222u16..560) {
+            prop_assume!(code != 421);
             let last = lines.len() - 1;
             let mut position = Position::new();
             for (n, line) in lines.iter().enumerate() {
