@@ -32,6 +32,7 @@ mod logs;
 mod metrics;
 mod misbehave;
 mod moving;
+mod nginx_front;
 mod page;
 mod postfix_backend;
 mod privileges;
