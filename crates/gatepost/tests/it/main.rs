@@ -40,6 +40,7 @@ mod proxy_protocol;
 mod proxy_protocol_out;
 mod reloads;
 mod seeds;
+mod senders;
 mod sending;
 mod sieve_clients;
 mod situations;
