@@ -156,14 +156,13 @@ fn xclient(identity: Option<&Identity>, vouched: &str) -> Vec<String> {
         let reached = reached.unwrap();
         say(&format!(" DESTADDR={} DESTPORT={}", shown(reached.ip()), reached.port()));
         say(&format!(" SESSION={session} TTL={hops} {LEFT}"));
-        if let Some(transport) = transport {
-            say(&format!(" CLIENT-TRANSPORT={transport}"));
-        }
         if !forward.is_empty() {
             say(&format!(" FORWARD={}", xtext(&joined(identity.unwrap()))));
         }
         caller = format!(" NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] ADDR={} PORT={}", shown(client.ip()), client.port());
         caller += &format!(" HELO={CLIENT} PROTO=ESMTP");
+        // With the address, or it would be of another client.
+        caller += &transport.map(|transport| format!(" CLIENT-TRANSPORT={transport}")).unwrap_or_default();
     }
     say(&format!("{caller}{vouched}"));
     if lines == ["XCLIENT"] { Vec::new() } else { lines }
