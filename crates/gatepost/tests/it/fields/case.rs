@@ -80,6 +80,8 @@ pub enum Peer {
     LineByLine,
     /// May not be told who has signed in.
     TakesNoLogin,
+    /// Lists no SASL PLAIN.
+    ListsNoPlain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub enum Met {
     StartTls,
     /// Somebody asked what it can do, and left.
     Greeted,
+    /// Somebody learnt that there is no way to sign in, and said no name and no password.
+    NoWay,
     /// The user signed in, once.
     SignIn,
 }

@@ -188,6 +188,11 @@ impl Server {
         if peer == Peer::TakesNoLogin {
             backend.capabilities = backend.capabilities.replace(" HELO LOGIN ", " HELO ");
         }
+        if peer == Peer::ListsNoPlain {
+            for list in [&mut backend.greeting, &mut backend.capabilities] {
+                *list = list.replace("PLAIN LOGIN", "LOGIN").replace("AUTH=PLAIN ", "");
+            }
+        }
         let ip = if peer == Peer::Ipv6 { "::1" } else { "127.0.0.1" };
         // Claimed for both families: with a port of the kernel's choice, the backend of another case could be at localhost's
         // other address.

@@ -238,6 +238,10 @@ impl Run<'_> {
         match met {
             Met::StartTls => assert_eq!(said, self.spelling.starttls()),
             Met::Greeted => assert_eq!(said, format!("EHLO {}\r\n", self.spelling.helo().unwrap())),
+            Met::NoWay => {
+                let signs_in = ["LOGIN ", "USER ", "AUTH", "AUTHENTICATE"].iter().find(|word| said.contains(*word));
+                assert!(signs_in.is_none(), "{said}");
+            }
             Met::SignIn => drop(self.row.wait_for(&self.fill("{me}"))),
             Met::Nobody | Met::Mute => assert_eq!(said, ""),
         }

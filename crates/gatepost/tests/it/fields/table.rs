@@ -1,6 +1,6 @@
 //! The table: every field with a good value, with malformed ones, and where it meets others.
 //!
-//! Each protocol runs through all of it, but for the cases of [`vouching`], which name theirs. A field that is read anywhere
+//! Each protocol runs through all of it, but for cases that name theirs. A field that is read anywhere
 //! in the program without a case here, or without a line in docs/fields.md, fails a test. A case that says nothing else lets
 //! its user in at the row's backend; what it adds is what differs from that.
 
@@ -9,6 +9,7 @@ use super::spelling::Way;
 use super::vouching;
 
 use Refused::{Disabled, Looping, Refer, Unavailable};
+use testkit::Protocol;
 
 /// More than any field may hold that goes onto a wire.
 const LONG: &str = match std::str::from_utf8(&[b'x'; 1100]) {
@@ -283,8 +284,12 @@ fn passwords() -> Vec<Case> {
     ]
 }
 
-/// `proxy_mech`.
+/// `proxy_mech`, and `master` with it.
 fn mechanisms() -> Vec<Case> {
+    let (sasl_alone, pop3) = ([Protocol::ManageSieve, Protocol::Submission], [Protocol::Pop3]);
+    let no_plain = |name, row: &[_], protocols: &[_]| case(name, row).peer(Peer::ListsNoPlain).by(protocols);
+    let no_way = |case: Case, why| case.refused(Unavailable, Met::NoWay, &["reason=backend-config", why]);
+    let (plain, master) = ([("proxy_mech", "PLAIN")], [("master", "admin")]);
     let mech = |name, value, client, backend| case(name, &[("proxy_mech", value)]).way(client).hears(|heard| heard.way = backend);
     vec![
         case("client-plain", &[]).way(Way::Plain),
@@ -296,6 +301,15 @@ fn mechanisms() -> Vec<Case> {
         mech("mech-mirror-plain", "%m", Way::Plain, Way::Plain),
         mech("mech-mirror-login", "%m", Way::Login, Way::Login),
         mech("mech-mirror-long", "%{mechanism}", Way::Login, Way::Login),
+        no_plain("no-plain", &[], &[Protocol::Imap, Protocol::Pop3]),
+        no_plain("no-plain-sasl-alone", &[], &sasl_alone).hears(|heard| heard.way = Way::Login),
+        no_plain("no-plain-mech-imap", &plain, &[Protocol::Imap]),
+        no_way(no_plain("no-plain-mech", &plain, &sasl_alone), "PLAIN"),
+        no_way(no_plain("no-plain-master", &master, &[&sasl_alone[..], &[Protocol::Imap]].concat()), "PLAIN"),
+        // Not asked what it can do.
+        no_plain("no-plain-mech-pop3", &plain, &pop3).hears(|heard| heard.way = Way::Plain),
+        no_plain("no-plain-master-pop3", &master, &pop3)
+            .hears(|heard| (heard.way, heard.authzid, heard.user) = (Way::Plain, "{me}", "admin")),
         case("mech-scram", &[("proxy_mech", "SCRAM-SHA-256")]).bad("later version"),
         case("mech-external", &[("proxy_mech", "EXTERNAL")]).bad("later version"),
         case("mech-empty", &[("proxy_mech", "")]).bad("field proxy_mech"),
