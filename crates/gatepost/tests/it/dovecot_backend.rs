@@ -20,8 +20,6 @@ struct Case {
     log: &'static [&'static str],
 }
 
-const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::ManageSieve];
-
 const CASES: &[Case] = &[
     Case { name: "in clear", fields: "", checked: false, backend: "", secured: false, log: &["user=<alice>", "method=PLAIN"] },
     Case {
@@ -87,7 +85,7 @@ fn the_true_client_is_in_its_log() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot =
         Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
-    for protocol in SPOKEN {
+    for protocol in Protocol::ALL {
         let from_first_byte = |case: &Case| case.fields.contains(", ssl") || case.backend.contains("implicit");
         let possible = CASES.iter().filter(|case| protocol.implicit().is_some() || !from_first_byte(case));
         for (n, case) in possible.enumerate() {
@@ -233,7 +231,10 @@ fn a_stranger_cannot_say_who_it_is_by_managesieve_or_submission() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot =
         Backend::start(Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into()], ..Default::default() });
-    for (protocol, refused, believed) in [(Protocol::ManageSieve, "\"You are not from trusted IP\"", "\"Updated\"")] {
+    for (protocol, refused, believed) in [
+        (Protocol::ManageSieve, "\"You are not from trusted IP\"", "\"Updated\""),
+        (Protocol::Submission, "550 5.7.0 ", "220 gate.test ESMTP"),
+    ] {
         let users = everybody_at(dovecot.addresses().of(protocol), "");
         let (trust, more) = (r#"networks = ["127.0.0.99"]"#, listeners_for(protocol));
         let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
@@ -272,7 +273,7 @@ fn the_hops_that_are_left_are_told() {
     let options =
         ProxyOptions { trusted: "127.0.0.1".into(), ..ProxyOptions::to_each(&dovecot.addresses(), testkit::dovecot::Leg::Clear) };
     let proxy = Proxy::start(options);
-    for protocol in SPOKEN {
+    for protocol in Protocol::ALL {
         let users = everybody_at(proxy.addresses().of(protocol), "");
         let (trust, more) = (r#"networks = ["127.0.0.99"]"#, listeners_for(protocol));
         let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });

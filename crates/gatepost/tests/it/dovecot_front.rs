@@ -3,13 +3,11 @@
 use crate::gate::{Gate, Want, everybody_at, listeners_for};
 use std::net::IpAddr;
 use testkit::dovecot::{Backend, Leg, Options, Proxy, ProxyOptions};
-use testkit::peer::{AnyClient, FakeBackend};
+use testkit::peer::{AnyClient, FakeBackend, Sasl, SmtpClient};
 use testkit::{Protocol, real};
 
 /// Where the client of these tests stands.
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 42));
-
-const SPOKEN: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::ManageSieve];
 
 const LEGS: [Leg; 3] = [Leg::Clear, Leg::StartTls, Leg::Tls];
 
@@ -35,7 +33,9 @@ fn its_clients_are_logged_and_told_on() {
     let options =
         Options { trusted: "127.0.0.1".into(), forward_logged: vec!["team".into(), "local".into()], ..Default::default() };
     let dovecot = Backend::start(options);
-    for (protocol, n, leg) in SPOKEN.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg))) {
+    for (protocol, n, leg) in
+        Protocol::ALL.into_iter().flat_map(|p| LEGS.into_iter().enumerate().map(move |(n, leg)| (p, n, leg)))
+    {
         let what = format!("{}, {leg:?}", protocol.name());
         // A received field is at hand in the query, and goes on besides one of our own.
         let users = everybody_at(dovecot.addresses().of(protocol), r#", forward_local = "%{passdb:forward_team}+%u""#);
@@ -70,7 +70,7 @@ fn its_clients_are_logged_and_told_on() {
 #[test]
 fn its_hops_are_counted_on() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in SPOKEN {
+    for protocol in Protocol::ALL {
         let backend = FakeBackend::start(testkit::peer::Backend::of(protocol));
         let users = everybody_at(backend.addr(), "");
         let (trust, more) = (r#"networks = ["127.0.0.1"]"#, listeners_for(protocol));
@@ -88,13 +88,46 @@ fn its_hops_are_counted_on() {
     }
 }
 
+/// It says its own name in EHLO, behind XCLIENT and without waiting for the answer, and the client's in XCLIENT.
+#[test]
+fn what_a_client_calls_itself_goes_past_it() {
+    let Some(_) = real::require("dovecot") else { return };
+    let protocol = Protocol::Submission;
+    let backend = FakeBackend::start(testkit::peer::Backend::of(protocol));
+    let users = everybody_at(backend.addr(), "");
+    let (trust, more) = (r#"networks = ["127.0.0.1"]"#, listeners_for(protocol));
+    let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
+    for (n, (leg, sasl)) in
+        LEGS.into_iter().zip([Sasl::plain("", "alice", "x"), Sasl::login("alice", "x")].iter().cycle()).enumerate()
+    {
+        let proxy = proxy_to(&gate, protocol, leg);
+        let mut client = SmtpClient::connect_from(CLIENT, proxy.addresses().submission);
+        client.greeting();
+        client.ehlo("laptop.example");
+        let reply = client.authenticate(sasl);
+        assert!(reply.is_ok(), "{leg:?}: {reply:?}\n{}\n{}", proxy.log().tail(), gate.gatepost.log().tail());
+        let seen = backend.wait_for_logins(n + 1).swap_remove(n);
+        let said = seen.xclients.join(" ");
+        let port = client.local_addr().port();
+        for piece in
+            ["ADDR=127.0.0.42 ", &format!("PORT={port} "), "HELO=laptop.example ", "PROTO=ESMTP ", "FORWARD=dGVhbT1ibHVl "]
+        {
+            assert!(format!("{said} ").contains(piece), "{leg:?}: no {piece:?} in {said}");
+        }
+        assert!(seen.hellos.iter().all(|hello| hello == "EHLO laptop.example"), "{leg:?}: {:?}", seen.hellos);
+        client.send_message("alice@example.com", &["carol@example.org"], b"Subject: x\r\n\r\n.\r\n");
+        assert_eq!(backend.letters().wait_for(n + 1)[n].hello, "EHLO laptop.example");
+        client.quit();
+    }
+}
+
 #[test]
 fn identity_said_in_clear_can_be_dropped() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options { trusted: "127.0.0.1".into(), ..Default::default() });
     let trust = "networks = [\"127.0.0.1\"]\nidentity_before_tls = \"drop\"";
     // XCLIENT it says behind STLS and STARTTLS, and so that is not in question.
-    for protocol in SPOKEN {
+    for protocol in Protocol::ALL {
         let client_ip = if protocol == Protocol::Imap { "127.0.0.1" } else { "127.0.0.42" };
         let users = everybody_at(dovecot.addresses().of(protocol), "");
         let more = listeners_for(protocol);
