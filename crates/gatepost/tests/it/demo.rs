@@ -38,6 +38,10 @@ fn once_shows_both_sides_and_all_checks_hold() {
         "\n> PUTSCRIPT \"lunch\" {135+}                         | > PUTSCRIPT \"lunch\" {135+}\n",
         "\n>     fileinto \"Important\";                        | >     fileinto \"Important\";\n",
         "\n< \"lunch\" ACTIVE ",
+        "\n> AUTH PLAIN *** ",
+        " HELO=laptop.example\n",
+        "\n> At noon, behind the gate?                        | > At noon, behind the gate?\n",
+        " | (took a letter of ",
     ] {
         assert!(shown.contains(expected), "{expected:?} is missing in:\n{shown}");
     }
@@ -45,6 +49,7 @@ fn once_shows_both_sides_and_all_checks_hold() {
         ("IMAP", "NO [AUTHENTICATIONFAILED]", "NO [UNAVAILABLE]"),
         ("POP3", "-ERR [AUTH]", "-ERR [SYS/TEMP]"),
         ("ManageSieve", "NO \"Authentication failed.\"", "NO (TRYLATER)"),
+        ("Submission", "535 5.7.8", "454 4.7.0"),
     ] {
         for expected in [
             "alice: east was told the client's own address and port: 127.0.0.1:".to_owned(),
@@ -60,7 +65,7 @@ fn once_shows_both_sides_and_all_checks_hold() {
     let passed = shown.lines().filter(|line| line.starts_with("PASS ")).count();
     let readme = include_str!("../../../../README.md");
     assert!(readme.contains(&format!("every one of its {passed} checks held")), "README says how many: {passed}");
-    assert!(passed > 140 && shown.ends_with(&format!("\nall {passed} checks hold\n")), "{shown}");
+    assert!(passed > 190 && shown.ends_with(&format!("\nall {passed} checks hold\n")), "{shown}");
     assert!(!shown.contains("FAIL ") && !shown.contains('\x1b'), "{shown}");
     assert_eq!(shown.lines().find(|line| line.chars().count() > 110), None);
     for password in ["wonderland", "canwefixit", "openthepod", "master-of-west"] {
@@ -111,10 +116,22 @@ fn watched_it_tells_what_servers_are_told_and_leaves_nothing_behind() {
     demo.until_told(&sieve, "XCLIENT", "AUTHENTICATE PLAIN");
     demo.until("east: stored the script \"mine\", 5 octets", &mut String::new());
 
+    let mut submission = Client::connect(told_place(&invitation, "Submission, with STARTTLS"));
+    submission.until("220 ");
+    submission.ask("EHLO here.example", "250 ");
+    submission.ask("AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=", "235 ");
+    demo.until_told(&submission, "XCLIENT", "AUTH PLAIN");
+    submission.ask("MAIL FROM:<alice@localhost>", "250 ");
+    submission.ask("RCPT TO:<bob@example.com>", "250 ");
+    submission.ask("DATA", "354 ");
+    submission.ask("Hello\r\n.", "250 ");
+    demo.until("east: took a letter of 7 octets from <alice@localhost> to <bob@example.com>;", &mut String::new());
+
     demo.signal(Signal::TERM);
     imap.until("* BYE ");
     pop3.until("-ERR [SYS/TEMP] Server is shutting down");
     sieve.until("BYE (TRYLATER) ");
+    submission.until("421 4.3.2 ");
     assert!(demo.ended().success());
     assert_eq!(left_in(dir.path()), Vec::<String>::new());
 }
@@ -134,20 +151,29 @@ fn left_in(dir: &Path) -> Vec<String> {
     std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// curl has its own idea of IMAP and POP3.
+/// curl has its own idea of IMAP, POP3 and SMTP.
 #[test]
-fn lines_to_paste_into_a_shell_fetch_the_letters() {
+fn lines_to_paste_into_a_shell_fetch_and_send_letters() {
     let Some(_) = testkit::real::require("curl") else { return };
     let dir = Dir::new();
     let mut demo = Demo::start(dir.path());
     let mut invitation = String::new();
     demo.until("What happens:", &mut invitation);
     let pasted = pasted(&invitation, "curl ");
-    assert_eq!(pasted.len(), 6, "three for each protocol: {invitation}");
+    assert_eq!(pasted.len(), 9, "three for each protocol: {invitation}");
     for command in pasted {
         let letter = in_a_shell(&command);
+        if command.contains("--mail-from ") {
+            let (server, from) =
+                if command.contains("-u bob@") { ("west", "bob@example.com") } else { ("east", "alice@localhost") };
+            let took = format!("{server}: took a letter of 72 octets from <{from}> to ");
+            demo.until(&took, &mut String::new());
+            // curl's own address, also where its PROXY header says it.
+            demo.until("    ([127.0.0.1]:", &mut String::new());
+            continue;
+        }
         // The line that begins with dots must come as it lies in the mailbox, whatever the protocol does with dots.
-        let (server, dots) = if command.contains("bob@") { ("west", "\r\n.\r\n") } else { ("east", "\r\n...even ") };
+        let (server, dots) = if command.contains("-u bob@") { ("west", "\r\n.\r\n") } else { ("east", "\r\n...even ") };
         let subject = format!("\r\nSubject: You have reached {server}\r\n");
         assert!(letter.contains(&subject) && letter.contains(dots), "{command}: {letter}");
     }

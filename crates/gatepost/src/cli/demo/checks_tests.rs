@@ -1,12 +1,13 @@
-use super::super::guest::{Guest, Took};
+use super::super::guest::{Arrival, Guest, Sent, Took};
 use super::super::letters;
 use super::super::managesieve::ManageSieve;
 use super::super::pop3::Pop3;
 use super::super::server::Report;
 use super::super::speech::{SPEECHES, all_turns};
+use super::super::submission::Submission;
 use super::*;
 use bytes::BytesMut;
-use wire::origin::{ForwardField, OriginUpdate, SessionId};
+use wire::origin::{ForwardField, OriginUpdate, SessionId, Told};
 
 const CLIENT: &str = "127.0.0.1:5512";
 const REACHED: &str = "127.0.0.1:1993";
@@ -25,6 +26,7 @@ fn told() -> OriginUpdate {
         session: SessionId::new("S1"),
         hops: Some(HopsLeft::said(4)),
         transport: Some(Transport::Tls),
+        helo: Some(Told::Known("laptop.example".into())),
         forward: vec![ForwardField { name: "department".to_owned(), value: DEPARTMENT.to_owned() }],
         ..OriginUpdate::default()
     }
@@ -37,7 +39,8 @@ fn doors(speech: &'static dyn Speech) -> Doors {
 
 /// What a server takes in when the errand is done there.
 fn taken(speech: &dyn Speech, person: &Person) -> Vec<Took> {
-    let guest = Guest::of_test(person.server);
+    let arrival = Arrival { client: address(CLIENT), helo: Some("laptop.example".to_owned()), protected: true };
+    let guest = Guest { arrival, ..Guest::of_test(person.server) };
     let errand = speech.errand(person, &guest.letters);
     let mut said: BytesMut =
         errand.commands.iter().flat_map(|words| speech.command("a", words).into_bytes().into_iter().chain(*b"\r\n")).collect();
@@ -300,4 +303,23 @@ fn an_errand_that_is_half_done_is_found() {
     }
     let turned = Scene { took: taken(&ManageSieve, &ALICE).into_iter().rev().collect(), ..Scene::of_alice(&ManageSieve) };
     assert_eq!(turned.failing(), ["alice: east stored the script and made it the active one"]);
+
+    let silent = OriginUpdate { helo: None, ..Scene::of_bob(&Submission).told };
+    let failing = Scene { told: silent, ..Scene::of_bob(&Submission) }.failing();
+    assert_eq!(failing, ["bob: west was told what the client calls itself: laptop.example"]);
+    type Break = fn(&mut Sent);
+    let cases: [(Break, &str); 3] = [
+        (|letter| letter.from.clear(), "bob: sender and recipient arrived at west as they were said"),
+        (|letter| letter.to.push("x".to_owned()), "bob: sender and recipient arrived at west as they were said"),
+        (|letter| letter.received.push('x'), "bob: what west writes into Received names the client, not Gatepost"),
+    ];
+    for (break_it, expected) in cases {
+        let mut scene = Scene::of_bob(&Submission);
+        scene.took.iter_mut().for_each(|took| {
+            if let Took::Letter(letter) = took {
+                break_it(letter)
+            }
+        });
+        assert_eq!(scene.failing(), [expected]);
+    }
 }

@@ -12,12 +12,14 @@ pub struct Files {
     pub ca: String,
     /// A script to upload.
     pub script: String,
+    /// A letter to send.
+    pub letter: String,
 }
 
 /// All of it.
 pub fn text(scene: &Scene, screen: Screen) -> String {
     let heading = |text| screen.paint(Tone::Heading, text);
-    let files = Files { ca: shell_word(&scene.ca), script: shell_word(&scene.script) };
+    let files = Files { ca: shell_word(&scene.ca), script: shell_word(&scene.script), letter: shell_word(&scene.letter) };
     let (ca, config, users) = (&files.ca, shell_word(&scene.config), shell_word(&scene.users));
     let who = |person: &Person| format!("{:<16} {:<11} {:<7}", person.user, person.password, person.mailbox);
     let each = |lines: &dyn Fn(&Doors) -> String, between: &str| scene.doors.iter().map(lines).collect::<Vec<_>>().join(between);

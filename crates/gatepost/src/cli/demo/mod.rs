@@ -3,7 +3,8 @@
 //! [`scene`] sets it up: a private directory with certificates, a SQLite user database and a configuration, two small mail
 //! servers ([`server`], [`letters`]), and Gatepost in this process. This file tells the person at the terminal what to try
 //! ([`invitation`]), and then what arrives where. `--once` plays scripts instead ([`script`]) and checks them ([`checks`]).
-//! Whatever depends on a protocol is in its [`speech`]: [`imap`], [`pop3`], [`managesieve`].
+//! Whatever depends on a protocol is in its [`speech`]: [`imap`], [`pop3`], [`managesieve`],
+//! [`submission`].
 //!
 //! Nothing is left behind: the directory goes at the end, also after SIGINT, SIGTERM and SIGHUP. The mail servers stand outside
 //! of both ways through the house (ARCHITECTURE.md) and are used by nothing else.
@@ -22,6 +23,7 @@ mod screen;
 mod script;
 mod server;
 mod speech;
+mod submission;
 mod tape;
 
 use super::FAILED;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use wire::encode::one_line;
-use wire::origin::OriginUpdate;
+use wire::origin::{OriginUpdate, Told};
 
 /// How long sessions may take to end when the demo does.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -141,6 +143,7 @@ fn identity(who: &OriginUpdate) -> String {
     word("session", who.session.as_ref().map(ToString::to_string));
     word("ttl", who.hops.map(|hops| hops.get().to_string()));
     word("tls", who.transport.map(|transport| transport.as_str().to_owned()));
+    word("helo", who.helo.as_ref().and_then(Told::known).map(str::to_owned));
     for field in &who.forward {
         word(&format!("forward.{}", clean(&field.name)), Some(field.value.clone()));
     }

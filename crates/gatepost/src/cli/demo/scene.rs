@@ -8,6 +8,7 @@ use super::letters::{self, Letter};
 use super::managesieve;
 use super::server::{self, MailServer, Report};
 use super::speech::{SPEECHES, Speech, title};
+use super::submission;
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::Journal;
 use crate::life::handed::HandedSockets;
@@ -88,6 +89,8 @@ pub struct Scene {
     pub users: PathBuf,
     /// A script to upload.
     pub script: PathBuf,
+    /// A letter to send.
+    pub letter: PathBuf,
     /// Where nobody listens; kept so that nobody ever will.
     _north: TcpSocket,
     /// Dropped last: everything above may still look at its files.
@@ -189,6 +192,8 @@ impl Scene {
         write_users(&users, &doors, at_north).map_err(told("the user database"))?;
         let script = dir.0.join("lunch.sieve");
         std::fs::write(&script, managesieve::SCRIPT).map_err(told("a script"))?;
+        let letter = dir.0.join("letter.eml");
+        std::fs::write(&letter, submission::LETTER).map_err(told("a letter"))?;
         let config = dir.0.join("gatepost.toml");
         std::fs::write(&config, configuration(&doors, wishes)).map_err(told("the configuration"))?;
         let loaded = crate::config::load(&config, &crate::cli::catalog()).map_err(|problems| problems.to_string())?;
@@ -201,7 +206,7 @@ impl Scene {
         for (server, speech, bound) in serving {
             tokio::spawn(Arc::clone(server).serve(speech, bound));
         }
-        Ok(Scene { gatepost, doors, letters, ca, config, users, script, _north: north, _dir: dir })
+        Ok(Scene { gatepost, doors, letters, ca, config, users, script, letter, _north: north, _dir: dir })
     }
 }
 

@@ -8,7 +8,7 @@
 //! Bounds: [`CONNECTIONS_MAX`] connections a port, the caps of both machines, [`LOGIN_TIMEOUT`] and [`IDLE_TIMEOUT`], three wrong
 //! passwords. An answer is sent before the next command is looked at.
 
-use super::guest::{Guest, Took};
+use super::guest::{Arrival, Guest, Took};
 use super::letters::Letter;
 use super::managesieve::Shelf;
 use super::speech::{Speech, Turn};
@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use wire::login::{Login, LoginEvent, Refusal, Terms, Welcome};
 use wire::machine::Step;
-use wire::origin::OriginUpdate;
+use wire::origin::{OriginUpdate, Told, Transport};
 
 /// The most connections of one port; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -140,8 +140,7 @@ impl MailServer {
             let Ok(conn) = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)) else { continue };
             let server = Arc::clone(&self);
             tokio::spawn(async move {
-                let tape = Tape::new(speech);
-                let mut visit = Visit { server: &server, speech, from, conn: Some(conn), tape, introduced: false };
+                let mut visit = Visit::new(&server, speech, from, conn);
                 visit.tell(What::Connected);
                 // How a connection ends is of no interest here, as long as it does.
                 let _ = visit.run().await;
@@ -194,9 +193,28 @@ struct Visit<'a> {
     conn: Option<Conn>,
     tape: Tape,
     introduced: bool,
+    /// What was told of the caller last.
+    who: OriginUpdate,
+    /// What the caller called itself.
+    helo: Option<String>,
+    /// TLS has begun.
+    protected: bool,
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
+    fn new(server: &'a MailServer, speech: &'static dyn Speech, from: SocketAddr, conn: Conn) -> Visit<'a> {
+        let (conn, tape, who) = (Some(conn), Tape::new(speech), OriginUpdate::default());
+        Visit { server, speech, from, conn, tape, introduced: false, who, helo: None, protected: false }
+    }
+
+    /// Where the caller comes from: what was told, or what can be seen.
+    fn arrival(&mut self) -> Arrival {
+        let told = self.who.client_ip.zip(self.who.client_port).map(SocketAddr::from);
+        let helo = self.who.helo.as_ref().and_then(Told::known).map(str::to_owned);
+        let transport = self.who.transport.map_or(self.protected, |transport| transport != Transport::Insecure);
+        Arrival { client: told.unwrap_or(self.from), helo: helo.or_else(|| self.helo.take()), protected: transport }
+    }
+
     fn tell(&self, what: What) {
         (self.server.tell)(Report { server: self.server.name, from: self.from, what });
     }
@@ -212,7 +230,6 @@ impl Visit<'_> {
         let mut front = self.speech.front(self.server.terms(self.speech, false));
         let mut out = BytesMut::new();
         let mut wrong = 0;
-        let mut protected = false;
         front.greet(&mut out);
         loop {
             let step = match front.step(input, &mut out) {
@@ -228,7 +245,8 @@ impl Visit<'_> {
                 }
                 Step::Event(LoginEvent::Said(who)) => {
                     self.introduced = true;
-                    self.tell(What::Told { who, by: self.speech.carrier(), protected });
+                    self.who = (*who).clone();
+                    self.tell(What::Told { who, by: self.speech.carrier(), protected: self.protected });
                 }
                 Step::Event(LoginEvent::HangUp) => return self.send(&mut out, deadline).await.map(|()| false),
                 Step::Event(LoginEvent::Secure) => {
@@ -239,11 +257,12 @@ impl Visit<'_> {
                     let (conn, facts) = secured.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
                     self.conn = Some(conn);
                     self.tell(What::Secured(format!("{} {}", facts.version, facts.cipher)));
-                    protected = true;
+                    self.protected = true;
                     front.secured(self.server.terms(self.speech, true));
                 }
                 Step::Event(LoginEvent::Login(login)) => {
                     if let Some((user, master)) = self.server.let_in(&login) {
+                        self.helo = front.helo().map(|helo| helo.name);
                         let by = self.speech.by(login.mechanism);
                         self.tell(What::Login { user, master, by, introduced: self.introduced });
                         let text = format!("You are in, this is {}.", self.server.name);
@@ -274,7 +293,8 @@ impl Visit<'_> {
 
     async fn read_mail(&mut self, input: &mut BytesMut) -> io::Result<()> {
         let MailServer { name, letters, shelf, .. } = self.server;
-        let mut mailbox = self.speech.mailbox(Guest { server: name, letters: Arc::clone(letters), shelf: Arc::clone(shelf) });
+        let (letters, shelf) = (Arc::clone(letters), Arc::clone(shelf));
+        let mut mailbox = self.speech.mailbox(Guest { server: name, letters, shelf, arrival: self.arrival() });
         let mut out = BytesMut::new();
         loop {
             let step = match mailbox.step(input, &mut out) {

@@ -2,6 +2,7 @@ use super::super::imap::Imap;
 use super::super::letters;
 use super::super::managesieve::ManageSieve;
 use super::super::pop3::Pop3;
+use super::super::submission::Submission;
 use super::*;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -139,6 +140,73 @@ fn it_tells_and_answers_in_managesieve_too() {
         assert!(reports.iter().any(|r| matches!(&r.what, What::Login { by: "AUTHENTICATE PLAIN", .. })));
         assert!(reports.iter().any(|r| matches!(&r.what, What::Took(Took::Script { name, octets: 5 }) if name == "a")));
         assert!(!format!("{reports:?}").contains("AGFsaWNlAHB3"), "{reports:?}");
+    });
+}
+
+/// Says something and reads up to this.
+async fn answered(stream: &mut TcpStream, said: &str, until: &str) -> String {
+    stream.write_all(said.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains(until) {
+        let mut octets = [0; 4096];
+        let count = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut octets)).await.unwrap().unwrap();
+        assert!(count > 0, "{said}: {answer}");
+        answer.push_str(std::str::from_utf8(&octets[..count]).unwrap());
+    }
+    answer
+}
+
+#[test]
+fn it_tells_and_answers_in_submission_too() {
+    on_a_server(&Submission, async |address, reports| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Whoever says EHLO or DATA waits for the answer (RFC 2920).
+        for (said, until) in [
+            ("", "220 east ESMTP Gatepost demo server east ready.\r\n"),
+            (
+                "XCLIENT ADDR=IPV6:2001:db8::7 PORT=5 PROTO=ESMTP HELO=a.example TTL=4 CLIENT-TRANSPORT=TLS\r\n",
+                "220 east ESMTP Gatepost demo server east ready.\r\n",
+            ),
+            ("EHLO gatepost.example\r\n", "250 XCLIENT "),
+            ("AUTH PLAIN\r\n", "334 \r\n"),
+            ("AGFsaWNlAHB3\r\n", "235 2.7.0 You are in, this is east.\r\n"),
+            ("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n", "354 Go on, and end with a dot alone.\r\n"),
+            ("Hello\r\n.\r\nQUIT\r\n", "221 2.0.0 Goodbye from east.\r\n"),
+        ] {
+            answered(&mut stream, said, until).await;
+        }
+        let reports = std::mem::take(&mut *reports.lock().unwrap());
+        let told = reports.iter().find_map(|r| if let What::Told { who, by, .. } = &r.what { Some((who, *by)) } else { None });
+        let (who, by) = told.unwrap();
+        assert_eq!((who.client_ip, who.client_port, by), (Some("2001:db8::7".parse().unwrap()), Some(5), "XCLIENT"));
+        assert!(reports.iter().any(|r| matches!(&r.what, What::Login { by: "AUTH PLAIN", introduced: true, .. })));
+        let letter = reports.iter().find_map(|r| if let What::Took(took) = &r.what { Some(took.to_string()) } else { None });
+        let expected =
+            "took a letter of 7 octets from <a@b> to <c@d>; Received: from a.example ([2001:db8::7]:5) by east with ESMTPSA";
+        assert_eq!(letter.as_deref(), Some(expected));
+        assert!(!format!("{reports:?}").contains("AGFsaWNlAHB3"), "{reports:?}");
+    });
+}
+
+#[test]
+fn guessing_and_junk_end_one_connection_in_submission_too() {
+    on_a_server(&Submission, async |address, _| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        answered(&mut stream, "EHLO x\r\n", "250 XCLIENT ").await;
+        let guesses = "AUTH PLAIN AGFsaWNlAHg=\r\n".repeat(10);
+        let answer = answered(&mut stream, &guesses, "421 4.7.0 Too many failed logins.\r\n").await;
+        assert_eq!(answer.matches("535 5.7.8 ").count(), 3, "{answer}");
+        let inside = [&b"AUTH PLAIN AGFsaWNlAHB3\r\n"[..], &[0xff; 20_000]].concat();
+        for junk in
+            [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00", &[0xff; 20_000], &b"x\r\n".repeat(50), &inside]
+        {
+            let answer = all_it_says(address, junk).await;
+            assert!(!answer.contains("235 "), "nobody has said EHLO: {answer}");
+        }
+        let answer = all_it_says(address, b"EHLO x\r\nQUIT\r\n").await;
+        assert!(answer.contains("\r\n554 5.5.0 "), "who does not wait hears of it: {answer}");
+        let answer = all_it_says(address, b"QUIT\r\n").await;
+        assert!(answer.ends_with("221 2.0.0 Bye.\r\n"), "the next one is served: {answer}");
     });
 }
 

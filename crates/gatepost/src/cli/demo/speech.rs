@@ -9,7 +9,7 @@ use super::invitation::Files;
 use super::letters::Letter;
 use super::scene::{Doors, Person};
 use super::script::Talk;
-use super::{imap, managesieve, pop3};
+use super::{imap, managesieve, pop3, submission};
 #[cfg(test)]
 use bytes::BytesMut;
 use wire::encode::base64_encode;
@@ -18,7 +18,7 @@ use wire::login::{Front, Mechanism, Terms};
 use wire::machine::Machine;
 
 /// All that is spoken here.
-pub static SPEECHES: [&dyn Speech; 3] = [&imap::Imap, &pop3::Pop3, &managesieve::ManageSieve];
+pub static SPEECHES: [&dyn Speech; 4] = [&imap::Imap, &pop3::Pop3, &managesieve::ManageSieve, &submission::Submission];
 
 /// The longest answer that the scripted client takes, in octets.
 pub const ANSWER_MAX: usize = 1024 * 1024;
@@ -256,11 +256,12 @@ mod tests {
             let mut found = None;
             for words in commands {
                 let mut said = BytesMut::from(format!("{}\r\n", speech.command("a1", words)).as_bytes());
-                let (answer, over) = all_answers(&mut *mailbox, &mut said);
+                let (answer, took, over) = all_turns(&mut *mailbox, &mut said);
                 let whole = speech.answer("a1", words, answer.as_bytes()).unwrap().unwrap();
                 assert!(whole.octets == answer.len() && speech.verdicts().is_ok(&whole.verdict), "{answer}");
                 assert_eq!(over, words == speech.quit(), "{answer}");
-                found = found.or(whole.content);
+                let letter = took.into_iter().find_map(|took| took.letter().map(<[u8]>::to_vec));
+                found = found.or(whole.content).or(letter);
             }
             assert_eq!(found, Some(errand.goods), "{}", errand.arrives);
         }
