@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 use rustls::ClientConfig;
 use testkit::certs::Authority;
 use testkit::gatepost::Gatepost;
-use testkit::peer::{AnyClient, Client, Conn, FakeServer};
+use testkit::peer::{AnyClient, Client, Conn, FakeBackend, FakeServer};
 use testkit::{Dir, Protocol};
 
 /// The program under test.
@@ -29,6 +29,25 @@ pub fn listeners_for(protocol: Protocol) -> String {
     let listener = |name| format!("[[listen]]\nprotocol = \"{name}\"\naddress = [\"127.0.0.1:0\"]\n");
     names.filter(|_| protocol != Protocol::Imap).map(listener).collect()
 }
+
+/// For [`Want::more`]: listeners for all other protocols beside those for IMAP.
+pub const OTHERS_TOO: &str = r#"
+[[listen]]
+protocol = "pop3"
+address = ["127.0.0.1:0"]
+[[listen]]
+protocol = "pop3s"
+address = ["127.0.0.1:0"]
+[[listen]]
+protocol = "managesieve"
+address = ["127.0.0.1:0"]
+[[listen]]
+protocol = "submission"
+address = ["127.0.0.1:0"]
+[[listen]]
+protocol = "submissions"
+address = ["127.0.0.1:0"]
+"#;
 
 /// What a test wants of its Gatepost: pieces of configuration, each complete TOML.
 #[derive(Default)]
@@ -96,7 +115,7 @@ impl Gate {
         client
     }
 
-    /// Where a protocol is spoken in clear and with STARTTLS. For POP3 see [`POP3_TOO`].
+    /// Where a protocol is spoken in clear and with STARTTLS. For others than IMAP see [`OTHERS_TOO`].
     pub fn at(&self, protocol: Protocol) -> SocketAddr {
         self.gatepost.addr(protocol.name())
     }
@@ -176,6 +195,19 @@ pub fn everybody_at(backend: SocketAddr, more_fields: &str) -> String {
     format!(
         "[[users]]\nname = \"all\"\ndriver = \"static\"\nfields = {{ proxy = \"y\", nopassword = \"y\", host = \"{ip}\", port = \"{port}\"{more_fields} }}\n"
     )
+}
+
+/// Everybody of a protocol lives at the backend that speaks it, by a database that is called after the protocol; with more
+/// fields, such as `, destuser = "x"`.
+pub fn each_at_its_own(backends: &[FakeBackend], more_fields: &str) -> String {
+    let block = |backend: &FakeBackend| {
+        let (protocol, port) = (backend.protocol().name(), backend.port());
+        format!(
+            "[[users]]\nname = \"{protocol}\"\ndriver = \"static\"\nprotocols = [\"{protocol}\"]\n\
+             fields = {{ proxy = \"y\", nopassword = \"y\", host = \"127.0.0.1\", port = \"{port}\"{more_fields} }}\n"
+        )
+    };
+    backends.iter().map(block).collect()
 }
 
 /// A backend that lets everybody in and then echoes what it gets, a line `* ECHO ...` for each line.

@@ -26,6 +26,7 @@ mod haproxy;
 mod hops;
 mod hostile_clients;
 mod identity;
+mod injection;
 mod life;
 mod limits;
 mod logs;

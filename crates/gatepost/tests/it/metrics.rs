@@ -18,7 +18,7 @@ pub struct Scrape(String);
 
 impl Scrape {
     #[track_caller]
-    fn of(gate: &Gate) -> Scrape {
+    pub fn of(gate: &Gate) -> Scrape {
         let (status, text) = on_socket(gate, "GET /metrics HTTP/1.1");
         assert_eq!(status, 200, "{text}");
         Scrape(text)
@@ -42,7 +42,7 @@ impl Scrape {
     }
 
     #[track_caller]
-    fn value(&self, series: &str) -> f64 {
+    pub fn value(&self, series: &str) -> f64 {
         self.find(series).unwrap_or_else(|| panic!("no {series} in\n{}", self.0))
     }
 

@@ -1,6 +1,6 @@
 //! Ten reloads under sessions and logins: nobody is lost, nobody is refused, and what is new is in force.
 
-use crate::gate::{BINARY, POP3_TOO, Want, config};
+use crate::gate::{BINARY, OTHERS_TOO, Want, config};
 use crate::stream::{Open, Stream, Way};
 use std::process::Command;
 use testkit::certs::Authority;
@@ -22,21 +22,21 @@ fn generation(n: usize, at: &[&FakeBackend]) -> String {
             )
         })
         .collect();
-    let text = config(&Want { users: &users, more: POP3_TOO, ..Default::default() });
+    let text = config(&Want { users: &users, more: OTHERS_TOO, ..Default::default() });
     text.replace("gate.pem", &format!("gate-{n}.pem")).replace("gate.key", &format!("gate-{n}.key"))
 }
 
 #[test]
 fn thirty_sessions_and_a_stream_of_logins_through_ten_reloads() {
-    let one = Protocol::MAILBOX.map(|protocol| FakeBackend::start(Backend::of(protocol)));
-    let two = Protocol::MAILBOX.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+    let one = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+    let two = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
     let rounds = [one.iter().collect::<Vec<_>>(), two.iter().collect()];
     let dir = Dir::new();
     let authority = Authority::new(dir.path(), "gate");
     let first = authority.server("gate-0", &["localhost"]);
     let tls = authority.client_config();
     let mut gatepost = Gatepost::start_in(dir, BINARY, &generation(0, &rounds[0]), |_| {});
-    let ways: Vec<Way> = Protocol::MAILBOX
+    let ways: Vec<Way> = Protocol::ALL
         .into_iter()
         .flat_map(|protocol| {
             let clear = Way { protocol, at: gatepost.addr(protocol.name()), tls: None };

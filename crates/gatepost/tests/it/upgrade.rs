@@ -1,6 +1,6 @@
 //! `gatepost upgrade`: a successor takes over under load, and one that cannot leaves everything as it was.
 
-use crate::gate::{BINARY, POP3_TOO, Want, config, echo_backend, everybody_at};
+use crate::gate::{BINARY, OTHERS_TOO, Want, config, each_at_its_own, echo_backend, everybody_at};
 use crate::stream::{Open, Stream, Way};
 use crate::supervised::Manager;
 use rustix::process::{Pid, Signal};
@@ -76,29 +76,17 @@ impl House {
             let tls = |name: &str| Way { protocol, at: self.gatepost.addr(name), tls: Some(tls.clone()) };
             [clear].into_iter().chain(protocol.implicit().map(tls))
         };
-        Protocol::MAILBOX.into_iter().flat_map(both).collect()
+        Protocol::ALL.into_iter().flat_map(both).collect()
     }
-}
-
-/// Everybody of a protocol at the backend that speaks it.
-fn users(backends: &[FakeBackend]) -> String {
-    let block = |backend: &FakeBackend| {
-        let (protocol, port) = (backend.protocol().name(), backend.port());
-        format!(
-            "[[users]]\nname = \"{protocol}\"\ndriver = \"static\"\nprotocols = [\"{protocol}\"]\n\
-             fields = {{ proxy = \"y\", nopassword = \"y\", host = \"127.0.0.1\", port = \"{port}\" }}\n"
-        )
-    };
-    backends.iter().map(block).collect()
 }
 
 #[test]
 fn three_upgrades_under_load_refuse_nobody_and_old_sessions_live_on() {
-    let backends = Protocol::MAILBOX.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
     // A socket that two processes cannot both open: it must come with the others.
     let port = testkit::free_port();
     let admin = format!("[admin]\naddress = [\"127.0.0.1:{}\"]\ntoken_file = \"token\"\n", port.number());
-    let text = config(&Want { users: &users(&backends), more: &(admin + POP3_TOO), ..Default::default() });
+    let text = config(&Want { users: &each_at_its_own(&backends, ""), more: &(admin + OTHERS_TOO), ..Default::default() });
     let mut house = House::start(&text, "gatepost");
     let (ways, dir) = (house.ways(), house.dir().to_owned());
     let mut all: Vec<(u32, Open)> = vec![(house.gatepost.id(), Open::start(&ways, 8))];
@@ -168,7 +156,7 @@ type Case<'a> = (&'a str, i32, &'a str, &'a dyn Fn(), &'a dyn Fn());
 #[test]
 fn a_successor_that_cannot_start_leaves_the_old_one_serving() {
     let backend = echo_backend();
-    let text = config(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+    let text = config(&Want { users: &everybody_at(backend.addr(), ""), more: OTHERS_TOO, ..Default::default() });
     let house = House::start(&text, "gatepost");
     let (dir, program) = (house.dir().to_owned(), house.dir().join("gatepost"));
     let old = house.gatepost.id();

@@ -84,6 +84,14 @@ impl AnyClient {
         }
     }
 
+    /// By Submission says EHLO, unless that was done since the server last began afresh; by others there is nothing to say.
+    #[track_caller]
+    pub fn say_hello(&mut self) {
+        if let AnyClient::Submission(client) = self {
+            client.say_hello();
+        }
+    }
+
     /// Switches to TLS, expecting a certificate for `name`.
     #[track_caller]
     pub fn starttls(&mut self, config: &Arc<ClientConfig>, name: &str) {

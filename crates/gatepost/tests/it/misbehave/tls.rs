@@ -15,11 +15,19 @@ fn no_tls_where_the_route_demands_it() {
     });
     refused_at(Imap, server.addr(), r#", starttls = "yes""#, "", "backend-config", &["does not offer TLS"]);
     no_password(&server.wait_for_end(0));
+    for protocol in [ManageSieve, Submission] {
+        let server = FakeServer::start(move |conn| {
+            greet(protocol, conn);
+            let _ = conn.read_to_end();
+        });
+        refused_at(protocol, server.addr(), r#", starttls = "yes""#, "", "backend-config", &["does not offer TLS"]);
+        no_password(&server.wait_for_end(0));
+    }
     // A POP3 server is asked without more ado.
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let server = FakeServer::start(move |conn| {
             let (_, no) = asked_for_tls(protocol, conn);
-            conn.send_line(format!("{no} not today"));
+            conn.send_line(if protocol == ManageSieve { "NO \"not today\"".to_owned() } else { format!("{no} not today") });
             let _ = conn.read_to_end();
         });
         refused_at(protocol, server.addr(), r#", starttls = "yes""#, "", "backend-closed", &["not today"]);
@@ -28,21 +36,8 @@ fn no_tls_where_the_route_demands_it() {
 }
 
 #[test]
-fn replies_smuggled_in_before_tls() {
-    for (protocol, smuggled) in [(Imap, "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\nL OK in\r\n"), (Pop3, "+OK\r\n+OK in\r\n")] {
-        let server = FakeServer::start(move |conn| {
-            let (yes, _) = asked_for_tls(protocol, conn);
-            conn.send(format!("{yes} begin\r\n{smuggled}"));
-            let _ = conn.read_to_end();
-        });
-        refused_at(protocol, server.addr(), r#", starttls = "any-cert""#, "", "backend-protocol", &["stuffed"]);
-        no_password(&server.wait_for_end(0));
-    }
-}
-
-#[test]
 fn plain_text_where_tls_is_expected() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let server = FakeServer::start(move |conn| {
             greet(protocol, conn);
             let _ = conn.read_to_end();
@@ -69,11 +64,16 @@ fn certificates_that_are_wrong() {
         ("unknown issuer", good, Authority::new(dir.path(), "stranger").ca_file().display().to_string(), ""),
     ];
     for (name, certificate, ca, piece) in cases {
-        for (protocol, implicit) in [(Imap, true), (Imap, false), (Pop3, true), (Pop3, false)] {
+        for (protocol, implicit) in Protocol::ALL.into_iter().flat_map(|protocol| [(protocol, true), (protocol, false)]) {
             println!("{name}, {protocol:?}, from the first byte: {implicit}");
-            let greeting = if protocol == Imap { "* OK [CAPABILITY IMAP4rev1 STARTTLS] hi" } else { "+OK hi" };
+            let usual = Backend::of(protocol);
+            let greeting = match protocol {
+                Imap => "* OK [CAPABILITY IMAP4rev1 STARTTLS] hi",
+                Pop3 => "+OK hi",
+                ManageSieve | Submission => &usual.greeting,
+            };
             let tls = Some(certificate.server_config());
-            let backend = Backend { tls, implicit, greeting: greeting.to_owned(), ..Backend::of(protocol) };
+            let backend = Backend { tls, implicit, greeting: greeting.to_owned(), ..usual.clone() };
             let server = FakeServer::start(move |conn| assert!(backend.login(conn).is_none(), "it was told a password"));
             let row = if implicit { r#", ssl = "yes""# } else { r#", starttls = "yes""# };
             refused_at(protocol, server.addr(), row, &format!("tls_ca = \"{ca}\""), "backend-tls", &[piece]);
