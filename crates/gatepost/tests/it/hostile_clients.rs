@@ -1,6 +1,6 @@
 //! Clients that do not behave, and the limits that meet them.
 
-use crate::gate::{Gate, POP3_TOO, Want, echo_backend, everybody_at};
+use crate::gate::{Gate, OTHERS_TOO, Want, echo_backend, everybody_at};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use testkit::Protocol;
@@ -19,7 +19,7 @@ fn gate_with(limits: &str) -> (Gate, testkit::peer::FakeServer) {
 fn gate_for(protocol: Protocol, limits: &str, trust: &str) -> (Gate, FakeBackend) {
     let backend = FakeBackend::start(Backend::of(protocol));
     let users = everybody_at(backend.addr(), "");
-    let gate = Gate::start(&Want { users: &users, limits, trust, more: POP3_TOO, ..Default::default() });
+    let gate = Gate::start(&Want { users: &users, limits, trust, more: OTHERS_TOO, ..Default::default() });
     (gate, backend)
 }
 
@@ -40,10 +40,22 @@ fn what_is_sent_behind_the_login_arrives_once_and_in_order() {
             "USER alice\r\nPASS x\r\nNOOP 1\r\nNOOP 2\r\nQUIT\r\n",
             &["+OK", "+OK Logged in.", "+OK ECHO NOOP 1", "+OK ECHO NOOP 2", "+OK Bye."],
         ),
+        (
+            ManageSieve,
+            "AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHg=\"\r\nNOOP 1\r\nNOOP 2\r\nLOGOUT\r\n",
+            &["OK \"Logged in.\"", "OK \"ECHO NOOP 1\"", "OK \"ECHO NOOP 2\"", "OK \"Bye.\""],
+        ),
+        // EHLO ends its group (RFC 2920): what follows it is said once it was answered.
+        (
+            Submission,
+            "AUTH PLAIN AGFsaWNlAHg=\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nQUIT\r\n",
+            &["235 2.7.0 Logged in.", "250 ECHO MAIL FROM:<a@b>", "250 ECHO RCPT TO:<c@d>", "221 2.0.0 Bye."],
+        ),
     ] {
         let (gate, _backend) = gate_for(protocol, "", "");
         for tls in [false, true] {
             let mut client = if tls { gate.any_tls_client(protocol) } else { gate.any_client(protocol) };
+            client.say_hello();
             client.send(sent);
             let all = String::from_utf8(client.read_to_end()).unwrap();
             let lines: Vec<&str> = all.lines().collect();
@@ -60,9 +72,12 @@ fn one_byte_at_a_time() {
     for (protocol, sent, answer, echo) in [
         (Imap, "a AUTHENTICATE PLAIN AGFsaWNlAHg=\r\nb NOOP\r\n", "a OK", "* ECHO NOOP"),
         (Pop3, "AUTH PLAIN AGFsaWNlAHg=\r\nNOOP\r\n", "+OK Logged in.", "+OK ECHO NOOP"),
+        (ManageSieve, "Authenticate {5+}\r\nPLAIN {12+}\r\nAGFsaWNlAHg=\r\nNOOP\r\n", "OK \"Logged in.\"", "OK \"ECHO NOOP\""),
+        (Submission, "auth plain AGFsaWNlAHg=\r\nNOOP\r\n", "235 2.7.0 Logged in.", "250 ECHO NOOP"),
     ] {
         let (gate, _backend) = gate_for(protocol, "", "");
         let mut client = gate.any_client(protocol);
+        client.say_hello();
         client.trickle(sent, Duration::from_millis(1));
         client.expect_line(answer);
         client.expect_line(echo);
@@ -72,10 +87,20 @@ fn one_byte_at_a_time() {
 
 #[test]
 fn the_time_for_signing_in_is_bounded() {
-    for (protocol, command, ok, goodbye) in
-        [(Imap, "a NOOP\r\n", "a OK", "* BYE"), (Pop3, "NOOP\r\n", "+OK", "-ERR Too much time")]
-    {
-        let (gate, _backend) = gate_for(protocol, "login_timeout = \"1s\"\ncommands = 100000", "");
+    for (protocol, command, ok, goodbye) in [
+        (Imap, "a NOOP\r\n", "a OK", "* BYE"),
+        (Pop3, "NOOP\r\n", "+OK", "-ERR Too much time"),
+        (ManageSieve, "NOOP\r\n", "OK", "BYE \"Too much time"),
+        (Submission, "NOOP\r\n", "250", "421 4.4.2 Too much time"),
+    ] {
+        let backend = FakeBackend::start(Backend::of(protocol));
+        // Submission has a time of its own, and no shorter one.
+        let (limits, more) = match protocol {
+            Submission => ("commands = 100000", format!("{OTHERS_TOO}[protocol.submission]\nlogin_timeout = \"10s\"\n")),
+            _ => ("login_timeout = \"1s\"\ncommands = 100000", OTHERS_TOO.to_owned()),
+        };
+        let users = everybody_at(backend.addr(), "");
+        let gate = Gate::start(&Want { users: &users, limits, more: &more, ..Default::default() });
         let (mut silent, mut busy, mut half) = (gate.any_client(protocol), gate.any_client(protocol), gate.any_client(protocol));
         half.send(command.trim_end());
         // Bytes do not buy time: if they did, this would go on until the guard ends it.
@@ -86,6 +111,7 @@ fn the_time_for_signing_in_is_bounded() {
             std::thread::sleep(Duration::from_millis(1));
         }
         for client in [&mut silent, &mut half] {
+            client.set_patience(PATIENCE);
             client.expect_line(goodbye);
             client.expect_end();
         }
@@ -140,17 +166,25 @@ fn hostile(protocol: Protocol) -> Vec<Hostile> {
             ("all octets", all_octets, "BYE", "line-too-long"),
             ("an endless response", behind("AUTHENTICATE \"PLAIN\"\r\n", b'A', 1 << 20), "BYE", "line-too-long"),
             ("100 KB of XCLIENT", behind("XCLIENT ADDR=", b'1', 100 << 10), "BYE", "line-too-long"),
+            ("bare LF", lines(b"AUTHENTICATE \"PLAIN\" \"AGFsaWNlAHg=\"\n\r\n", 1000), "BYE", "too-many-bad-commands"),
+            ("a literal of 4 GiB", b"AUTHENTICATE \"PLAIN\" {4294967295+}\r\n".to_vec(), "BYE", "literal-too-big"),
+            ("a literal of any size", b"AUTHENTICATE {99999999999999999999+}\r\nNOOP\r\n".to_vec(), "BYE", "literal-too-big"),
+            ("a quoted string of 100 KB", behind("AUTHENTICATE \"", b'A', 100 << 10), "BYE", "line-too-long"),
             ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\nNOOP\r\n".to_vec(), "", "http-on-managesieve"),
             ("TLS", tls, "", "tls-in-clear"),
             ("an injection", b"STARTTLS\r\nNOOP\r\n".to_vec(), "OK", "starttls-injection"),
         ],
         Submission => vec![
-            ("a line of 16 MiB", vec![b'A'; 16 << 20], "421 4.7.0", "line-too-long"),
+            ("a line of 16 MiB", vec![b'A'; 16 << 20], "500 5.5.2 Line is too long.", "line-too-long"),
             ("100 000 commands", lines(b"NOOP\r\n", 100_000), "421 4.7.0", "too-many-commands"),
             ("garbage", lines(b"garbage\r\n", 1000), "421 4.7.0", "too-many-bad-commands"),
-            ("all octets", all_octets, "421 4.7.0", "line-too-long"),
-            ("an endless response", behind("EHLO x\r\nAUTH PLAIN\r\n", b'A', 1 << 20), "421 4.7.0", "line-too-long"),
-            ("100 KB of XCLIENT", behind("XCLIENT ADDR=", b'1', 100 << 10), "421 4.7.0", "line-too-long"),
+            ("all octets", all_octets, "500 5.5.2 Line is too long.", "line-too-long"),
+            ("an endless response", behind("AUTH PLAIN\r\n", b'A', 1 << 20), "500 5.5.6 Line is too long.", "line-too-long"),
+            ("100 KB of XCLIENT", behind("XCLIENT ADDR=", b'1', 100 << 10), "500 5.5.2 Line is too long.", "line-too-long"),
+            ("bare LF", lines(b"AUTH PLAIN\nAGFsaWNlAHg=\n\r\n", 1000), "421 4.7.0", "too-many-bad-commands"),
+            ("a letter without a login", b"EHLO x\r\nMAIL FROM:<x>\r\n".to_vec(), "554 5.5.0", "pipelining"),
+            ("a chunk without a login", b"BDAT 9 LAST\r\nQUIT\r\n\r\n\r\n".to_vec(), "530 5.7.0", "bdat-before-login"),
+            ("who does not wait", b"DATA\r\nQUIT\r\n".to_vec(), "554 5.5.0", "pipelining"),
             ("a browser", b"POST / HTTP/1.1\r\nHost: x\r\n\r\nNOOP\r\n".to_vec(), "", "http-on-submission"),
             ("TLS", tls, "", "tls-in-clear"),
             ("an injection", b"STARTTLS\r\nNOOP\r\n".to_vec(), "220", "starttls-injection"),
@@ -160,7 +194,7 @@ fn hostile(protocol: Protocol) -> Vec<Hostile> {
 
 #[test]
 fn hostile_words_cost_only_the_connection_that_says_them() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         for trust in ["", "networks = [\"127.0.0.1\"]"] {
             let (gate, backend) = gate_for(protocol, "", trust);
             let mut calm = gate.any_client(protocol);
@@ -169,6 +203,9 @@ fn hostile_words_cost_only_the_connection_that_says_them() {
                 println!("{protocol:?}, trusted: {}: {name}", !trust.is_empty());
                 let log = gate.gatepost.log().from_here();
                 let mut client = gate.any_client(protocol);
+                if words.starts_with(b"AUTH") {
+                    client.say_hello();
+                }
                 // The answer may come, and the end, before all of it is sent.
                 let _ = client.try_send(&words);
                 let heard = String::from_utf8_lossy(&client.read_to_end()).into_owned();
@@ -186,7 +223,12 @@ fn hostile_words_cost_only_the_connection_that_says_them() {
 
 #[test]
 fn names_and_passwords_that_could_become_commands_go_nowhere() {
-    for (protocol, wrong) in [(Imap, "[AUTHENTICATIONFAILED]"), (Pop3, "[AUTH]")] {
+    for (protocol, wrong) in [
+        (Imap, "[AUTHENTICATIONFAILED]"),
+        (Pop3, "[AUTH]"),
+        (ManageSieve, "\"Authentication failed.\""),
+        (Submission, "535 5.7.8"),
+    ] {
         let (gate, backend) = gate_for(protocol, "failed_logins = 100\nguesses = 100", "");
         let mut calm = gate.any_client(protocol);
         assert!(calm.login("calm", "x").ok);
@@ -320,19 +362,30 @@ fn cleartext_passwords_only_where_allowed() {
 
 #[test]
 fn noise_and_floods_leave_the_others_alone() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let (gate, _backend) = gate_for(protocol, "connections_before_login = 10000", "");
         let addr = gate.gatepost.addr(protocol.name());
         let mut calm = gate.any_client(protocol);
         assert!(calm.login("calm", "x").ok);
-        let noises: Vec<Vec<u8>> = vec![
+        let mut noises: Vec<Vec<u8>> = vec![
             b"a LOGIN {99999999999999999999}\r\n".to_vec(),
             b"a LOGIN {4096+}\r\n".iter().copied().chain(vec![0; 5000]).collect(),
             b"a ID (".iter().copied().chain(b"(".repeat(100_000)).collect(),
             b"\r\n".repeat(20_000),
             b"+OK\r\n".repeat(20_000),
             b"AUTH =\r\n*\r\nAUTH PLAIN =\r\n*\r\n".repeat(1000),
+            b"AUTHENTICATE {99999999999999999999+}\r\n".to_vec(),
+            b"AUTHENTICATE \"PLAIN\" {4294967295+}\r\n".iter().copied().chain(vec![b'A'; 100_000]).collect(),
+            b"CAPABILITY {0+}\r\n {0+}\r\n".repeat(20_000),
         ];
+        if protocol == Submission {
+            noises.extend([
+                b"EHLO x\r\n".repeat(20_000),
+                b"MAIL FROM:<x>\r\nRCPT TO:<y>\r\nDATA\r\nAUTH PLAIN AGFsaWNlAHg=\r\n.\r\n".repeat(1000),
+                b"EHLO x\r\nBDAT 99999999999999999999 LAST\r\nAUTH PLAIN AGFsaWNlAHg=\r\n".to_vec(),
+                b"BDAT 30 LAST\r\nEHLO x\r\nAUTH PLAIN AGFsaWNlAHg=\r\n".to_vec(),
+            ]);
+        }
         for (n, noise) in noises.iter().enumerate() {
             let mut client = AnyClient::connect(protocol, addr);
             let _ = client.try_send(noise);
@@ -355,7 +408,8 @@ fn noise_and_floods_leave_the_others_alone() {
 
 #[test]
 fn garbage_in_the_tls_port_and_wrong_alpn() {
-    for (protocol, other) in [(Imap, Pop3), (Pop3, Imap)] {
+    // By ManageSieve no TLS begins with the first byte.
+    for (protocol, own, other) in [(Imap, "imap", "pop3"), (Pop3, "pop3", "imap"), (Submission, "smtp", "submission")] {
         let (gate, _backend) = gate_for(protocol, "", "");
         let mut calm = gate.any_client(protocol);
         assert!(calm.login("calm", "x").ok);
@@ -366,12 +420,8 @@ fn garbage_in_the_tls_port_and_wrong_alpn() {
         assert!(!heard.contains(&b'\n'), "an alert at most, and nothing in clear: {}", heard.escape_ascii());
         gate.gatepost.wait_for("reason=tls");
         let alpn = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
-        for (alpn, fine) in [
-            (alpn(&[protocol.name()]), true),
-            (alpn(&[]), true),
-            (alpn(&[other.name()]), false),
-            (alpn(&["h2", "http/1.1"]), false),
-        ] {
+        for (alpn, fine) in [(alpn(&[own]), true), (alpn(&[]), true), (alpn(&[other]), false), (alpn(&["h2", "http/1.1"]), false)]
+        {
             let mut config = (*gate.tls).clone();
             config.alpn_protocols = alpn.clone();
             let mut client = AnyClient::connect(protocol, addr);

@@ -2,11 +2,11 @@
 
 mod tls;
 
-use crate::gate::{Gate, POP3_TOO, Want, everybody_at};
+use crate::gate::{Gate, OTHERS_TOO, Want, everybody_at};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use testkit::peer::{AnyClient, Backend, Client, Conn, FakeBackend, FakeServer};
+use testkit::peer::{AnyClient, Backend, Client, Conn, FakeBackend, FakeServer, Xclient};
 use testkit::{Dir, Protocol};
 
 use Protocol::{Imap, ManageSieve, Pop3, Submission};
@@ -37,7 +37,7 @@ fn refused_at(protocol: Protocol, backend: SocketAddr, row: &str, config: &str, 
     let dir = Dir::new();
     dir.write("bob", format!("bob:::::::proxy=y nopassword=y host=127.0.0.1 port={}\n", fine.port()));
     let backend = format!("proxy_timeout = \"2s\"\nconnect_timeout = \"1s\"\n{config}");
-    let gate = Gate::start_in(dir, &Want { users: &users, backend: &backend, more: POP3_TOO, ..Default::default() });
+    let gate = Gate::start_in(dir, &Want { users: &users, backend: &backend, more: OTHERS_TOO, ..Default::default() });
     let mut bob = gate.any_client(protocol);
     assert!(bob.login("bob", "b").ok, "{}", gate.gatepost.log().tail());
     let mut client = gate.any_client(protocol);
@@ -76,7 +76,15 @@ fn still_served(client: &mut AnyClient) {
 
 fn no_password(heard: &[u8]) {
     let text = String::from_utf8_lossy(heard);
-    assert!(!text.contains("top-secret") && !text.contains("LOGIN") && !text.contains("PASS"), "{text}");
+    assert_eq!(passwords(heard), 0, "{text}");
+    assert!(!text.contains("LOGIN") && !text.contains("PASS") && !text.contains("AUTH"), "{text}");
+}
+
+/// How often alice's password was said.
+fn passwords(heard: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(heard);
+    // As it is, and in the response of PLAIN.
+    text.matches("top-secret").count() + text.matches("AGFsaWNlAHRvcC1zZWNyZXQ=").count()
 }
 
 /// A greeting after which a backend may be told who is calling.
@@ -121,7 +129,7 @@ fn hear_password(protocol: Protocol, conn: &mut Conn) {
 
 #[test]
 fn dead() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let port = testkit::free_port();
         let at = SocketAddr::from(([127, 0, 0, 1], port.number()));
         refused_at(protocol, at, "", "", "connect", &["Connection refused", "more tries"]);
@@ -130,26 +138,38 @@ fn dead() {
 
 #[test]
 fn silent() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         no_password(&refused(protocol, Conn::hold, "timeout", &["proxy_timeout (2 s)", "state", "the row needs ssl"]));
     }
 }
 
 #[test]
 fn silent_after_the_login() {
-    for (protocol, state) in [(Imap, "login"), (Pop3, "state login2")] {
+    for (protocol, state) in
+        [(Imap, "login"), (Pop3, "state login2"), (ManageSieve, "state auth"), (Submission, "state authenticate")]
+    {
         let script = move |conn: &mut Conn| {
             hear_password(protocol, conn);
             conn.hold();
         };
         let heard = refused(protocol, script, "timeout", &[state]);
-        assert_eq!(String::from_utf8_lossy(&heard).matches("top-secret").count(), 1);
+        assert_eq!(passwords(&heard), 1);
     }
 }
 
 #[test]
 fn refusing_the_connection() {
-    for (protocol, greeting) in [(Imap, "* BYE go away"), (Pop3, "-ERR go away"), (Pop3, "-ERR [SYS/TEMP] go away")] {
+    for (protocol, greeting) in [
+        (Imap, "* BYE go away"),
+        (Pop3, "-ERR go away"),
+        (Pop3, "-ERR [SYS/TEMP] go away"),
+        (ManageSieve, "BYE \"go away\""),
+        (ManageSieve, "BYE (TRYLATER) {7}\r\ngo away"),
+        (ManageSieve, "NO \"go away\""),
+        (Submission, "554 go away"),
+        (Submission, "554-5.3.2 please\r\n554 5.3.2 go away"),
+        (Submission, "421 4.3.2 go away"),
+    ] {
         no_password(&refused(protocol, move |conn| conn.send_line(greeting), "backend-closed", &["go away"]));
     }
 }
@@ -170,9 +190,16 @@ fn already_authenticated() {
 
 #[test]
 fn another_protocol() {
-    let all = ["220 mail.example ESMTP", "HTTP/1.1 400 Bad Request", "SSH-2.0-OpenSSH_9.2", "\u{16}\u{3}\u{1}"];
-    let of_both = all.into_iter().flat_map(|greeting| [(Imap, greeting), (Pop3, greeting)]);
-    for (protocol, greeting) in of_both.chain([(Imap, "+OK POP3 ready"), (Pop3, "* OK IMAP4rev1 ready"), (Pop3, "+ OK")]) {
+    let all = ["HTTP/1.1 400 Bad Request", "SSH-2.0-OpenSSH_9.2", "\u{16}\u{3}\u{1}"];
+    let own = [
+        (Imap, "* OK IMAP4rev1 ready"),
+        (Pop3, "+OK POP3 ready"),
+        (ManageSieve, "\"IMPLEMENTATION\" \"x\"\r\n\"SASL\" \"PLAIN\"\r\nOK \"ready\""),
+        (Submission, "220 mail.example ESMTP"),
+    ];
+    let of_each = |greeting| Protocol::ALL.map(|protocol| (protocol, greeting));
+    let others = own.into_iter().flat_map(|(whose, words)| of_each(words).into_iter().filter(move |(of, _)| *of != whose));
+    for (protocol, greeting) in all.into_iter().flat_map(of_each).chain(others).chain([(Pop3, "+ OK"), (Submission, "2200 hi")]) {
         let heard = refused(
             protocol,
             move |conn| {
@@ -188,11 +215,11 @@ fn another_protocol() {
 
 #[test]
 fn closing_before_and_after_the_password() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         no_password(&refused(protocol, |_| {}, "backend-closed", &["state"]));
-        let heard = refused(protocol, move |conn| hear_password(protocol, conn), "backend-closed", &["login"]);
-        let text = String::from_utf8_lossy(&heard);
-        assert_eq!(text.matches("top-secret").count(), 1, "a password is sent once: {text}");
+        let state = if matches!(protocol, Imap | Pop3) { "state login" } else { "state auth" };
+        let heard = refused(protocol, move |conn| hear_password(protocol, conn), "backend-closed", &[state]);
+        assert_eq!(passwords(&heard), 1, "a password is sent once: {}", String::from_utf8_lossy(&heard));
     }
     // Between the name and the password.
     let script = |conn: &mut Conn| {
@@ -200,11 +227,29 @@ fn closing_before_and_after_the_password() {
         conn.expect_line("USER");
     };
     no_password(&refused(Pop3, script, "backend-closed", &["state login1"]));
+    // In the middle of what is listed, and when it was heard who is calling.
+    for (protocol, words) in [(ManageSieve, "\"SASL\" \"PLAIN\"\r\n\"XCLIENT\"\r\n"), (Submission, "220-hi\r\n220")] {
+        let script = move |conn: &mut Conn| conn.send(words);
+        no_password(&refused(protocol, script, "backend-closed", &["state"]));
+    }
+    for protocol in [Pop3, ManageSieve, Submission] {
+        let script = move |conn: &mut Conn| {
+            greet(protocol, conn);
+            conn.expect_line("XCLIENT ");
+        };
+        no_password(&refused(protocol, script, "backend-closed", &["xclient"]));
+    }
+    let script = |conn: &mut Conn| {
+        conn.send_line("220 hi");
+        conn.expect_line("EHLO");
+        conn.send("250-hi\r\n250-AUTH PLAIN\r\n");
+    };
+    no_password(&refused(Submission, script, "backend-closed", &["ehlo"]));
 }
 
 #[test]
 fn endless_banner() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let heard = refused(
             protocol,
             |conn| {
@@ -226,9 +271,22 @@ fn endless_lines_and_a_huge_first_line() {
         (Pop3, "", "+OK still here\r\n"),
         (Pop3, "", "-ERR still here\r\n"),
         (Pop3, "+OK [XCLIENT]", " and more"),
+        (ManageSieve, "", "\"SIEVE\" \"still here\"\r\n"),
+        (ManageSieve, "\"SIEVE\" \"", "and more "),
+        (ManageSieve, "\"SIEVE\" {33000000}\r\n", "and more "),
+        (ManageSieve, "OK {4294967295}\r\n", "and more "),
+        (Submission, "", "220-still here\r\n"),
+        (Submission, "220 ", "and more "),
+        (Submission, "220 hi\r\n250-hi", "\r\n250-AUTH PLAIN"),
     ] {
         let script = move |conn: &mut Conn| {
-            conn.send(start);
+            let (greeting, rest) =
+                start.split_once("\r\n250").map_or(("", start), |(greeting, _)| start.split_at(greeting.len() + 2));
+            conn.send(greeting);
+            if !greeting.is_empty() {
+                conn.expect_line("EHLO");
+            }
+            conn.send(rest);
             conn.flood(pattern.as_bytes(), 32 << 20);
         };
         let reason = if pattern.starts_with("-ERR") { "backend-closed" } else { "backend-protocol" };
@@ -243,6 +301,12 @@ fn answers_ahead_of_questions() {
         (Pop3, "+OK [XCLIENT] hi\r\n+OK\r\n+OK\r\n+OK you are in\r\n"),
         (Pop3, "+OK hi\r\n+OK\r\n+OK you are in\r\n"),
         (Pop3, "+OK hi\r\n+ \r\n"),
+        (ManageSieve, "\"SASL\" \"PLAIN\"\r\nOK \"hi\"\r\nOK \"you are in\"\r\n"),
+        (ManageSieve, "\"SASL\" \"PLAIN\"\r\n\"XCLIENT\"\r\nOK \"hi\"\r\nOK \"Updated\"\r\nOK \"you are in\"\r\n"),
+        (ManageSieve, "\"SASL\" \"LOGIN\"\r\nOK \"hi\"\r\n\"\"\r\n"),
+        (Submission, "220 hi\r\n250-hi\r\n250 AUTH PLAIN\r\n235 you are in\r\n"),
+        (Submission, "220 hi\r\n250 hi\r\n"),
+        (Submission, "220 hi\r\n334 \r\n"),
     ] {
         let script = move |conn: &mut Conn| {
             conn.send(words);
@@ -258,6 +322,49 @@ fn answers_ahead_of_questions() {
         let _ = conn.read_to_end();
     };
     no_password(&refused(Pop3, script, "backend-protocol", &["stuffed"]));
+    // The answer to AUTH behind the one to EHLO, or behind the one to XCLIENT.
+    let script = |conn: &mut Conn| {
+        conn.send_line("220 hi");
+        conn.expect_line("EHLO");
+        conn.send("250-hi\r\n250 AUTH PLAIN\r\n235 you are in\r\n");
+        let _ = conn.read_to_end();
+    };
+    no_password(&refused(Submission, script, "backend-protocol", &["stuffed"]));
+    for (protocol, words) in [
+        (ManageSieve, "OK \"Updated\"\r\nOK \"you are in\"\r\n"),
+        (Submission, "220 hi\r\n250-hi\r\n250 AUTH PLAIN\r\n235 you are in\r\n"),
+    ] {
+        let script = move |conn: &mut Conn| {
+            greet(protocol, conn);
+            conn.expect_line("XCLIENT ");
+            conn.send(words);
+            let _ = conn.read_to_end();
+        };
+        no_password(&refused(protocol, script, "backend-protocol", &["stuffed"]));
+    }
+}
+
+/// A yes to nothing: no password was asked for, and some may have been said to somebody else.
+#[test]
+fn a_yes_without_a_question() {
+    for (protocol, words) in [(ManageSieve, "OK \"you are in\""), (Submission, "235 2.7.0 you are in")] {
+        let script = move |conn: &mut Conn| {
+            match protocol {
+                Submission => {
+                    conn.send_line("220 hi");
+                    conn.expect_line("EHLO");
+                    conn.send_line("250-hi\r\n250 AUTH LOGIN");
+                }
+                _ => conn.send_line("\"SASL\" \"LOGIN\"\r\nOK \"hi\""),
+            }
+            // LOGIN says nothing before it is asked.
+            conn.expect_line("AUTH");
+            conn.send_line(words);
+            let _ = conn.read_to_end();
+        };
+        let heard = refused(protocol, script, "backend-protocol", &[]);
+        assert_eq!(passwords(&heard), 0, "{}", String::from_utf8_lossy(&heard));
+    }
 }
 
 #[test]
@@ -273,6 +380,20 @@ fn closing_after_the_login_is_told_where_it_is_safe() {
         (Pop3, "+OK 1000 octets\r\nhalf of it\r\n", false),
         (Pop3, "+OK 1000 octets\r\nhalf of it\r\n-ERR is mail here\r\n", false),
         (Pop3, "+OK 1000 octets\r\nhalf of a li", false),
+        (ManageSieve, "", true),
+        (ManageSieve, "NO (NONEXISTENT) \"no such script\"\r\n", true),
+        (ManageSieve, "{20}\r\nredirect \"x@y\";\r\nOK \r\nOK \"done\"\r\n", true),
+        (ManageSieve, "{1000}\r\nhalf of it\r\n", false),
+        (ManageSieve, "{1000}\r\nhalf of it\r\nOK \"is the script's\"\r\n", false),
+        (ManageSieve, "\"one\"\r\n\"two", false),
+        (Submission, "", true),
+        (Submission, "550-5.1.1 nobody\r\n550 5.1.1 of that name\r\n", true),
+        // Whoever sends a letter has not had the answer to it yet.
+        (Submission, "354 go ahead\r\n", true),
+        // TLS is the next thing to come.
+        (Submission, "220 begin\r\n", false),
+        (Submission, "250-ECHO\r\n", false),
+        (Submission, "250 EC", false),
     ] {
         let server = FakeServer::start(move |conn| {
             Backend::of(protocol).login(conn);
@@ -283,7 +404,7 @@ fn closing_after_the_login_is_told_where_it_is_safe() {
         dir.write("bob", format!("bob:::::::proxy=y nopassword=y host=127.0.0.1 port={}\n", fine.port()));
         let users =
             format!("[[users]]\nname = \"bob\"\ndriver = \"passwd-file\"\npath = \"bob\"\n{}", everybody_at(server.addr(), ""));
-        let gate = Gate::start_in(dir, &Want { users: &users, more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start_in(dir, &Want { users: &users, more: OTHERS_TOO, ..Default::default() });
         let mut bob = gate.any_client(protocol);
         assert!(bob.login("bob", "b").ok);
         let mut client = gate.any_client(protocol);
@@ -291,7 +412,12 @@ fn closing_after_the_login_is_told_where_it_is_safe() {
         let heard = String::from_utf8_lossy(&client.read_to_end()).into_owned();
         drop(client);
         let goodbye = heard.strip_prefix(words).unwrap_or_else(|| panic!("{words:?} became {heard:?}"));
-        let begins = if protocol == Imap { "* BYE " } else { "-ERR [SYS/TEMP] " };
+        let begins = match protocol {
+            Imap => "* BYE ",
+            Pop3 => "-ERR [SYS/TEMP] ",
+            ManageSieve => "BYE ",
+            Submission => "421 4.4.2 ",
+        };
         assert_eq!(goodbye.starts_with(begins) && goodbye.ends_with("\r\n"), safe, "{heard:?}");
         assert_eq!(goodbye.is_empty(), !safe, "{heard:?}");
         let end = gate.gatepost.wait_for(" info end ");
@@ -306,13 +432,16 @@ fn try_later_is_tried_again() {
         (Imap, "NO [UNAVAILABLE] \x1b[31mmoving\x1b[0m, come back", "[UNAVAILABLE]"),
         (Pop3, "-ERR [SYS/TEMP] \x1b[31mmoving\x1b[0m, come back", "[SYS/TEMP]"),
         (Pop3, "-ERR [SYS/TEMP/DISK] \x1b[31mmoving\x1b[0m, come back", "[SYS/TEMP]"),
+        (ManageSieve, "NO (TRYLATER) \"\x1b[31mmoving\x1b[0m, come back\"", "(TRYLATER)"),
+        (Submission, "454 4.7.0 \x1b[31mmoving\x1b[0m, come back", "454 4.7.0"),
+        (Submission, "451 4.3.0 \x1b[31mmoving\x1b[0m, come back", "454 4.7.0"),
     ] {
         let backend = Backend { answer: answer.to_owned(), ..Backend::of(protocol) };
         let server = FakeServer::start(move |conn| {
             backend.login(conn);
         });
         let users = everybody_at(server.addr(), "");
-        let want = Want { users: &users, backend: "proxy_timeout = \"3s\"", more: POP3_TOO, ..Default::default() };
+        let want = Want { users: &users, backend: "proxy_timeout = \"3s\"", more: OTHERS_TOO, ..Default::default() };
         let gate = Gate::start(&want);
         let reply = gate.any_client(protocol).login("alice", "x");
         assert!(!reply.ok && reply.text.starts_with(told) && reply.text.contains("come back"), "{reply:?}");
@@ -324,7 +453,12 @@ fn try_later_is_tried_again() {
 
 #[test]
 fn try_later_once_is_not_noticed() {
-    for (protocol, answer) in [(Imap, "NO [UNAVAILABLE] moving"), (Pop3, "-ERR [SYS/TEMP] moving")] {
+    for (protocol, answer) in [
+        (Imap, "NO [UNAVAILABLE] moving"),
+        (Pop3, "-ERR [SYS/TEMP] moving"),
+        (ManageSieve, "NO (TRYLATER) \"moving\""),
+        (Submission, "454 4.7.0 moving"),
+    ] {
         let first = Arc::new(AtomicUsize::new(0));
         let server = FakeServer::start(move |conn| {
             let mut backend = Backend::of(protocol);
@@ -335,7 +469,7 @@ fn try_later_once_is_not_noticed() {
                 backend.echo(conn);
             }
         });
-        let gate = Gate::start(&Want { users: &everybody_at(server.addr(), ""), more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start(&Want { users: &everybody_at(server.addr(), ""), more: OTHERS_TOO, ..Default::default() });
         let mut client = gate.any_client(protocol);
         assert!(client.login("alice", "x").ok, "{}", gate.gatepost.log().tail());
         assert!(gate.gatepost.wait_for(" info login ").contains("retries=1"));
@@ -348,6 +482,9 @@ fn try_later_once_is_not_noticed() {
 fn a_definite_no_is_told_as_what_it_is_and_not_tried_again() {
     const WRONG: &str = "[AUTHENTICATIONFAILED] Authentication failed.";
     const WRONG_POP3: &str = "[AUTH] Authentication failed.";
+    const WRONG_SIEVE: &str = "\"Authentication failed.\"";
+    const WRONG_SMTP: &str = "535 5.7.8 Authentication failed.";
+    let (sieve_later, smtp_later) = (trouble(ManageSieve), trouble(Submission));
     for (protocol, answer, heard, reason) in [
         (Imap, "NO [AUTHENTICATIONFAILED] no such user alice", WRONG, "backend-credentials"),
         (Imap, "NO unknown user", WRONG, "backend-credentials"),
@@ -366,11 +503,25 @@ fn a_definite_no_is_told_as_what_it_is_and_not_tried_again() {
         (Pop3, "-ERR [REFERRAL/alice@evil.example] there", SYS_TEMP, "backend-server-bug"),
         (Pop3, "-ERR [TRYLATER] there", SYS_TEMP, "backend-server-bug"),
         (Pop3, "-ERR plaintext is disallowed", SYS_TEMP, "backend-server-bug"),
+        (ManageSieve, "NO \"no such user alice\"", WRONG_SIEVE, "backend-credentials"),
+        (ManageSieve, "NO {18}\r\nno such user alice", WRONG_SIEVE, "backend-credentials"),
+        (ManageSieve, "NO (LIMIT/CONNECTIONS) \"too many\"", "(TRYLATER) \"too many\"", "backend-limit"),
+        (ManageSieve, "NO (TRYLATER/NORETRY) \"there\"", sieve_later, "backend-server-bug"),
+        (ManageSieve, "NO (REFERRAL \"sieve://evil.example\") \"there\"", sieve_later, "backend-server-bug"),
+        (ManageSieve, "NO (ENCRYPT-NEEDED) \"use TLS\"", sieve_later, "backend-server-bug"),
+        (Submission, "535 5.7.8 no such user alice", WRONG_SMTP, "backend-credentials"),
+        (Submission, "535-5.7.8 no such\r\n535 5.7.8 user alice", WRONG_SMTP, "backend-credentials"),
+        (Submission, "535 unknown user", WRONG_SMTP, "backend-credentials"),
+        (Submission, "525 5.7.13 call us", "525 5.7.13 call us", "backend-contact-admin"),
+        (Submission, "530 5.7.0 use TLS", smtp_later, "backend-server-bug"),
+        (Submission, "538 5.7.11 use TLS", smtp_later, "backend-server-bug"),
+        (Submission, "503 5.5.1 what", smtp_later, "backend-server-bug"),
+        (Submission, "550 5.2.900 alice@evil.example:587 there", smtp_later, "backend-server-bug"),
     ] {
         let server = FakeServer::start(move |conn| {
             Backend { answer: answer.to_owned(), ..Backend::of(protocol) }.login(conn);
         });
-        let gate = Gate::start(&Want { users: &everybody_at(server.addr(), ""), more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start(&Want { users: &everybody_at(server.addr(), ""), more: OTHERS_TOO, ..Default::default() });
         let mut client = gate.any_client(protocol);
         let reply = client.login("alice", "x");
         assert_eq!((reply.ok, reply.text.as_str()), (false, heard), "{answer}");
@@ -378,6 +529,8 @@ fn a_definite_no_is_told_as_what_it_is_and_not_tried_again() {
         assert_eq!(server.connections(), 1, "{answer}");
         // The journal has what the client was not told.
         let words = answer.rsplit_once("] ").or(answer.split_once(' ')).map_or("", |(_, words)| words);
+        let words =
+            if matches!(protocol, Imap | Pop3) { words } else { words.rsplit([' ', '"']).find(|word| !word.is_empty()).unwrap() };
         let line = gate.gatepost.wait_for(" refused protocol=");
         assert!(line.contains(words) && line.contains(&format!("reason={reason} ")), "{answer}: {line}");
     }
@@ -385,28 +538,72 @@ fn a_definite_no_is_told_as_what_it_is_and_not_tried_again() {
 
 #[test]
 fn a_backend_that_will_not_hear_who_is_calling() {
-    let script = |conn: &mut Conn| {
-        greet(Pop3, conn);
-        conn.expect_line("XCLIENT ");
-        conn.send_line("-ERR You are not trusted");
-        while let Some(line) = conn.read_line() {
-            conn.send_line(if line.starts_with("PASS") { "+OK in" } else { "+OK" });
-            if line.starts_with("PASS") {
-                Backend::of(Pop3).echo(conn);
+    for (protocol, no) in [
+        (Pop3, "-ERR You are not trusted"),
+        (ManageSieve, "NO \"You are not trusted\""),
+        (Submission, "550 5.7.0 You are not trusted"),
+    ] {
+        let backend = Backend { xclient: Xclient::Answered(no.to_owned()), ..Backend::of(protocol) };
+        let strict = backend.clone();
+        let script = move |conn: &mut Conn| assert!(strict.login(conn).is_none(), "it was told a password");
+        no_password(&refused(protocol, script, "backend-config", &["You are not trusted"]));
+        let backend = FakeBackend::start(backend);
+        let users = everybody_at(backend.addr(), "");
+        let words = "identity_refused = \"continue\"";
+        let gate = Gate::start(&Want { users: &users, backend: words, more: OTHERS_TOO, ..Default::default() });
+        let mut client = gate.any_client(protocol);
+        assert!(client.login("alice", "x").ok, "{}", gate.gatepost.log().tail());
+        let said = gate.gatepost.wait_for("identity-refused");
+        assert!(said.contains("user alice") && said.contains("You are not trusted"), "{said}");
+        assert!(gate.gatepost.wait_for(" info login ").contains("identity=not-told"));
+        still_served(&mut client);
+    }
+}
+
+/// SMTP has two more ways to refuse: to have heard half of it, and to hear it later. Nothing goes on on that connection.
+#[test]
+fn an_xclient_that_is_heard_by_half_or_not_now() {
+    for (no, refused, reason) in [
+        ("501 5.5.4 Bad ADDR", "fail", "backend-config"),
+        ("501 5.5.4 Bad ADDR", "continue", ""),
+        ("421 4.3.2 going", "fail", "backend-closed"),
+        ("421 4.3.2 going", "continue", "backend-closed"),
+        ("450 4.7.0 not now", "continue", "backend-closed"),
+    ] {
+        let usual = Backend::of(Submission);
+        let server = FakeServer::start(move |conn: &mut Conn| {
+            conn.send_line("220 hi");
+            while let Some(line) = conn.read_line() {
+                match line.split(' ').next().unwrap_or_default() {
+                    "EHLO" => conn.send_line("250-hi\r\n250-AUTH PLAIN\r\n250 XCLIENT ADDR PORT"),
+                    "XCLIENT" => conn.send_line(no),
+                    "AUTH" => {
+                        conn.send_line("235 2.7.0 in");
+                        return usual.echo(conn);
+                    }
+                    _ => conn.fail("what is that?"),
+                }
             }
+        });
+        let words = format!("identity_refused = \"{refused}\"\nproxy_timeout = \"2s\"");
+        let users = everybody_at(server.addr(), "");
+        let gate = Gate::start(&Want { users: &users, backend: &words, more: OTHERS_TOO, ..Default::default() });
+        let mut client = gate.any_client(Submission);
+        let reply = client.login("alice", "top-secret");
+        no_password(&server.wait_for_end(0));
+        if reason.is_empty() {
+            assert!(reply.ok, "{no}, {refused}: {reply:?}");
+            still_served(&mut client);
+            let second = server.received(1);
+            assert!(!String::from_utf8_lossy(&second).contains("XCLIENT"), "{}", second.escape_ascii());
+            assert!(gate.gatepost.wait_for("identity-refused").contains("Bad ADDR"));
+            assert!(gate.gatepost.wait_for(" info login ").contains("identity=not-told"));
+        } else {
+            assert!(!reply.ok && reply.text.starts_with(trouble(Submission)), "{no}, {refused}: {reply:?}");
+            let line = gate.gatepost.wait_for(" refused protocol=");
+            assert!(line.contains(&format!("reason={reason} ")) && line.contains("side=backend"), "{no}, {refused}: {line}");
         }
-    };
-    no_password(&refused(Pop3, script, "backend-config", &["You are not trusted"]));
-    let server = FakeServer::start(script);
-    let users = everybody_at(server.addr(), "");
-    let want = Want { users: &users, backend: "identity_refused = \"continue\"", more: POP3_TOO, ..Default::default() };
-    let gate = Gate::start(&want);
-    let mut client = gate.any_client(Pop3);
-    assert!(client.login("alice", "x").ok, "{}", gate.gatepost.log().tail());
-    let said = gate.gatepost.wait_for("identity-refused");
-    assert!(said.contains("user alice") && said.contains("You are not trusted"), "{said}");
-    assert!(gate.gatepost.wait_for(" info login ").contains("identity=not-told"));
-    still_served(&mut client);
+    }
 }
 
 #[test]
