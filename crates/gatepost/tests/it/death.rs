@@ -1,14 +1,14 @@
 //! A backend dies with all its sessions, and comes back: who hears what, when, and how hard it is run at.
 //!
-//! One port speaks both protocols here: a PROXY header says where the client came in. So one backend has all the sessions,
+//! One port speaks all protocols here: a PROXY header says where the client came in. So one backend has all the sessions,
 //! and is told of once.
 
 use crate::addresses::{FIRST, SECOND, alice_knowing};
-use crate::gate::{Gate, POP3_TOO, Want, everybody_at, trouble};
+use crate::gate::{Gate, OTHERS_TOO, Want, everybody_at, trouble};
 use gatepost::backend::health::Health;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use testkit::Protocol;
 use testkit::free_port;
@@ -21,7 +21,7 @@ const SESSIONS: usize = 150;
 const IN_FLIGHT: usize = 128;
 const ROOMY: &str = "connections_before_login = 10000\nuser_connections = 10000";
 
-/// A backend for both protocols that greets only when it is told to, dies, and comes back on its port.
+/// A backend for all protocols that greets only when it is told to, dies, and comes back on its port.
 struct Ward {
     port: Port,
     seen: Arc<Seen>,
@@ -30,7 +30,8 @@ struct Ward {
 
 #[derive(Default)]
 struct Seen {
-    pop3: AtomicUsize,
+    /// Where clients come in, by protocol.
+    doors: Mutex<Vec<(u16, Protocol)>>,
     /// Connections in all its lives.
     came: AtomicUsize,
     /// Connected, and not greeted yet.
@@ -65,8 +66,9 @@ impl Ward {
     fn gate(&self, more_fields: &str, backend: &str) -> Gate {
         let backend = format!("proxy_protocol = \"v1\"\n{backend}");
         let users = everybody_at(self.addr(), more_fields);
-        let gate = Gate::start(&Want { users: &users, backend: &backend, limits: ROOMY, more: POP3_TOO, ..Default::default() });
-        self.seen.pop3.store(usize::from(gate.gatepost.port("pop3")), Ordering::SeqCst);
+        let gate = Gate::start(&Want { users: &users, backend: &backend, limits: ROOMY, more: OTHERS_TOO, ..Default::default() });
+        let doors = Protocol::ALL.map(|protocol| (gate.at(protocol).port(), protocol));
+        *self.seen.doors.lock().unwrap_or_else(PoisonError::into_inner) = doors.to_vec();
         gate
     }
 
@@ -116,8 +118,9 @@ impl Seen {
         self.ungreeted.fetch_sub(1, Ordering::SeqCst);
         let Some(header) = header else { return conn.close() };
         let (_, reached) = header.addresses().expect("Gatepost says where the client came in");
-        let is_pop3 = usize::from(reached.port()) == self.pop3.load(Ordering::SeqCst);
-        let backend = Backend::of(if is_pop3 { Protocol::Pop3 } else { Protocol::Imap });
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (_, protocol) = doors.into_iter().find(|(port, _)| *port == reached.port()).expect("one of the doors");
+        let backend = Backend::of(protocol);
         if backend.login(&mut conn).is_some() {
             backend.echo(&mut conn);
         }
@@ -136,17 +139,17 @@ impl Seen {
     }
 }
 
-/// Clients of both protocols in turn that have read their greeting.
+/// Clients of all protocols in turn that have read their greeting.
 fn clients(gate: &Gate, n: usize) -> Vec<AnyClient> {
-    let both = Protocol::MAILBOX.into_iter().cycle();
+    let all = Protocol::ALL.into_iter().cycle();
     // From two addresses: what a backend does to one client only would say nothing about the backend.
-    let ips = ["127.0.0.1", "127.0.0.2"].map(|ip| ip.parse::<IpAddr>().unwrap()).into_iter().cycle();
+    let ips = ["127.0.0.1", "127.0.0.2", "127.0.0.2"].map(|ip| ip.parse::<IpAddr>().unwrap()).into_iter().cycle();
     let client = |(protocol, ip): (Protocol, IpAddr)| {
         let mut client = AnyClient::connect_from(protocol, ip, gate.at(protocol));
         client.greeting();
         client
     };
-    both.zip(ips).take(n).map(client).collect()
+    all.zip(ips).take(n).map(client).collect()
 }
 
 /// The same, signed in, each as somebody else.
@@ -378,7 +381,7 @@ fn logins_that_were_given_up_leave_every_place_free() {
     let gate = ward.gate("", "proxy_timeout = \"10m\"");
     for round in 0..5 {
         // 128 of them connect and 72 queue.
-        let impatient: Vec<Conn> = (0..200).map(|n| impatient(&gate, Protocol::MAILBOX[n % 2])).collect();
+        let impatient: Vec<Conn> = (0..200).map(|n| impatient(&gate, Protocol::ALL[n % Protocol::ALL.len()])).collect();
         ward.wait_for_ungreeted(IN_FLIGHT);
         for conn in impatient {
             // In one round they hang up politely. They may still want to hear whether they got in, but nobody waits long.

@@ -1,6 +1,6 @@
 //! Gateposts in a row, and in a circle.
 
-use crate::gate::{BINARY, Gate, POP3_TOO, Want, config, everybody_at};
+use crate::gate::{BINARY, Gate, OTHERS_TOO, Want, config, everybody_at};
 use testkit::certs::Authority;
 use testkit::gatepost::Gatepost;
 use testkit::peer::{AnyClient, FakeBackend};
@@ -8,17 +8,18 @@ use testkit::{Dir, Protocol, free_port};
 
 #[test]
 fn two_in_a_row_deliver_identity_and_spend_a_hop_each() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let backend = FakeBackend::start(testkit::peer::Backend::of(protocol));
         let inner_users = everybody_at(backend.addr(), r#", forward_inner = "2""#);
         let trust = r#"networks = ["127.0.0.1"]"#;
-        let inner = Gate::start(&Want { users: &inner_users, trust, more: POP3_TOO, ..Default::default() });
-        let (open, from_first_byte) = (inner.at(protocol), inner.tls_at(protocol));
-        let legs = [("", open), (r#", starttls = "any-cert""#, open), (r#", ssl = "any-cert""#, from_first_byte)];
-        for (n, (leg, to)) in legs.into_iter().enumerate() {
+        let inner = Gate::start(&Want { users: &inner_users, trust, more: OTHERS_TOO, ..Default::default() });
+        let open = inner.at(protocol);
+        let from_first_byte = protocol.implicit().map(|_| (r#", ssl = "any-cert""#, inner.tls_at(protocol)));
+        let legs = [("", open), (r#", starttls = "any-cert""#, open)].into_iter().chain(from_first_byte);
+        for (n, (leg, to)) in legs.enumerate() {
             let what = format!("{} {leg}", protocol.name());
             let outer_users = everybody_at(to, &format!(r#", forward_outer = "1"{leg}"#));
-            let outer = Gate::start(&Want { users: &outer_users, more: POP3_TOO, ..Default::default() });
+            let outer = Gate::start(&Want { users: &outer_users, more: OTHERS_TOO, ..Default::default() });
             let mut client = AnyClient::connect_from(protocol, "127.0.0.42".parse().unwrap(), outer.at(protocol));
             client.greeting();
             client.starttls(&outer.tls, "localhost");
@@ -51,6 +52,11 @@ fn two_in_a_row_deliver_identity_and_spend_a_hop_each() {
                 Protocol::Pop3 | Protocol::ManageSieve | Protocol::Submission => " FORWARD=b3V0ZXI9MQlpbm5lcj0y",
             };
             assert!(said.contains(forwarded), "{what}: {said}");
+            if protocol == Protocol::Submission {
+                // What the client called itself, through both, and in each EHLO.
+                assert!(said.contains("HELO=client.test") && said.contains("PROTO=ESMTP"), "{what}: {said}");
+                assert_eq!(login.hellos.last().map(String::as_str), Some("EHLO client.test"), "{what}");
+            }
             client.logout();
         }
         backend.finish();
@@ -59,20 +65,25 @@ fn two_in_a_row_deliver_identity_and_spend_a_hop_each() {
 
 #[test]
 fn a_circle_ends_within_five_hops() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let (a, b) = (free_port(), free_port());
         let start = |own: u16, other: u16| {
             let dir = Dir::new();
             Authority::new(dir.path(), "gate").server("gate", &["localhost"]);
             let users = everybody_at(std::net::SocketAddr::from(([127, 0, 0, 1], other)), "");
             let text =
-                config(&Want { users: &users, trust: r#"networks = ["127.0.0.1"]"#, more: POP3_TOO, ..Default::default() });
+                config(&Want { users: &users, trust: r#"networks = ["127.0.0.1"]"#, more: OTHERS_TOO, ..Default::default() });
             Gatepost::start_in(dir, BINARY, &listening_at(&text, protocol, own), |_| {})
         };
         let (first, second) = (start(a.number(), b.number()), start(b.number(), a.number()));
         let mut client = AnyClient::greeted(protocol, first.addr(protocol.name()));
         let reply = client.login("alice", "secret");
-        let code = if protocol == Protocol::Imap { "[UNAVAILABLE]" } else { "[SYS/PERM]" };
+        let code = match protocol {
+            Protocol::Imap => "[UNAVAILABLE]",
+            Protocol::Pop3 => "[SYS/PERM]",
+            Protocol::ManageSieve => "(TRYLATER/NORETRY)",
+            Protocol::Submission => "451 4.4.6",
+        };
         assert!(!reply.ok && reply.text.starts_with(code), "{reply:?}");
         drop(client);
         // The journal is written behind the replies: wait for it, and count what stands in it at the end.
@@ -89,12 +100,12 @@ fn a_circle_ends_within_five_hops() {
 
 #[test]
 fn a_route_to_ourselves_is_refused() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let own = free_port();
         let dir = Dir::new();
         Authority::new(dir.path(), "gate").server("gate", &["localhost"]);
         let at = std::net::SocketAddr::from(([127, 0, 0, 1], own.number()));
-        let text = config(&Want { users: &everybody_at(at, ""), more: POP3_TOO, ..Default::default() });
+        let text = config(&Want { users: &everybody_at(at, ""), more: OTHERS_TOO, ..Default::default() });
         let gatepost = Gatepost::start_in(dir, BINARY, &listening_at(&text, protocol, own.number()), |_| {});
         let mut client = AnyClient::greeted(protocol, at);
         // The second time shows that nothing has been harmed.

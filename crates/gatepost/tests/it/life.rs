@@ -1,6 +1,6 @@
 //! Start, reload, drain: what operators do to a running Gatepost.
 
-use crate::gate::{BINARY, Gate, POP3_TOO, Want, config, echo_backend, everybody_at};
+use crate::gate::{BINARY, Gate, OTHERS_TOO, Want, config, echo_backend, everybody_at};
 use std::process::Command;
 use testkit::Protocol;
 use testkit::certs::Authority;
@@ -205,6 +205,8 @@ fn sigterm_says_goodbye_where_it_is_safe() {
     for (protocol, goodbye, message) in [
         (Protocol::Imap, "* BYE ", "* 1 FETCH (BODY[] {1000}\r\nhalf of it\r\n"),
         (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down", "+OK 1000 octets\r\nhalf of it\r\n"),
+        (Protocol::ManageSieve, "BYE (TRYLATER) \"Server is shutting down", "{1000}\r\nhalf of it\r\n"),
+        (Protocol::Submission, "421 4.3.2 Server is shutting down", "250 ECHO\r\n250-half of it\r\n"),
     ] {
         let backend = testkit::peer::FakeServer::start(move |conn| {
             let login = Backend::of(protocol).login(conn);
@@ -213,7 +215,7 @@ fn sigterm_says_goodbye_where_it_is_safe() {
             }
             conn.hold();
         });
-        let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: OTHERS_TOO, ..Default::default() });
         let (mut stranger, mut on, mut reading) =
             (gate.any_client(protocol), gate.any_tls_client(protocol), gate.any_client(protocol));
         assert!(on.login("alice", "x").ok && reading.login("bob", "x").ok);
@@ -239,11 +241,16 @@ fn sigterm_says_goodbye_where_it_is_safe() {
 #[test]
 fn who_waits_for_a_backend_at_the_end_hears_goodbye() {
     let backend = testkit::peer::FakeServer::start(|conn| conn.hold());
-    for (protocol, goodbye) in [(Protocol::Imap, "* BYE "), (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down")] {
-        let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+    for (protocol, goodbye) in [
+        (Protocol::Imap, "* BYE "),
+        (Protocol::Pop3, "-ERR [SYS/TEMP] Server is shutting down"),
+        (Protocol::ManageSieve, "BYE (TRYLATER) \"Server is shutting down"),
+        (Protocol::Submission, "421 4.3.2 Server is shutting down"),
+    ] {
+        let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: OTHERS_TOO, ..Default::default() });
         let mut client = gate.any_client(protocol);
         let before = backend.connections();
-        client.send(if protocol == Protocol::Imap { "a LOGIN alice x\r\n" } else { "USER alice\r\nPASS x\r\n" });
+        client.send_login("alice", "x");
         backend.wait_for_connections(before + 1);
         let waiting = std::thread::spawn(move || {
             if protocol == Protocol::Pop3 {
@@ -263,14 +270,14 @@ fn who_waits_for_a_backend_at_the_end_hears_goodbye() {
 #[test]
 fn a_silent_pop3_client_has_its_ten_minutes() {
     let backend = echo_backend();
-    let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: POP3_TOO, ..Default::default() });
+    let gate = Gate::start(&Want { users: &everybody_at(backend.addr(), ""), more: OTHERS_TOO, ..Default::default() });
     let (code, said) = verb(&gate, &["show", "--effective"]);
     assert_eq!(code, Some(0), "{said}");
     let pop3 = said.split_once("[protocol.pop3]").expect("a section").1;
     assert!(pop3.contains("idle_timeout = \"11m\""), "{said}");
     let users = everybody_at(backend.addr(), "");
     for (time, fine) in [("10m", false), ("659s", false), ("11m", true), ("1h", true)] {
-        let more = format!("[protocol.pop3]\nidle_timeout = \"{time}\"\n{POP3_TOO}");
+        let more = format!("[protocol.pop3]\nidle_timeout = \"{time}\"\n{OTHERS_TOO}");
         gate.gatepost.dir().write("gatepost.toml", config(&Want { users: &users, more: &more, ..Default::default() }));
         let (code, said) = verb(&gate, &["check"]);
         assert_eq!(code, Some(if fine { 0 } else { 78 }), "{time}: {said}");

@@ -1,7 +1,7 @@
 //! Moving users from one real Dovecot to another: one update sets `host` and `delay_until`, their sessions are ended, and
 //! who signs in meanwhile waits and lands on the new server.
 
-use crate::gate::{Gate, POP3_TOO, Want, trouble};
+use crate::gate::{Gate, OTHERS_TOO, Want, trouble};
 use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,8 @@ use testkit::{Dir, Protocol, real};
 
 /// A user is one row, and what moves it is an update of that row.
 const SCHEMA: &str = "
-CREATE TABLE servers (name varchar(16) PRIMARY KEY, ip varchar(64) NOT NULL, imap integer NOT NULL, pop3 integer NOT NULL);
+CREATE TABLE servers (name varchar(16) PRIMARY KEY, ip varchar(64) NOT NULL, imap integer NOT NULL, pop3 integer NOT NULL,
+  sieve integer NOT NULL, submission integer NOT NULL);
 CREATE TABLE users (user varchar(255) PRIMARY KEY, password varchar(100), host varchar(16) NOT NULL, delay_until varchar(32));
 INSERT INTO users (user, password, host) VALUES
   ('alice', NULL, 'old'), ('bob', NULL, 'old'), ('carol', '{PLAIN}carol-secret', 'old');
@@ -23,7 +24,7 @@ driver = "sqlite"
 path = "users.db"
 query = '''
 SELECT password, CASE WHEN password IS NULL THEN 'Y' END AS nopassword, 'Y' AS proxy, ip AS host,
-  CASE '%s' WHEN 'imap' THEN imap ELSE pop3 END AS port, delay_until
+  CASE '%s' WHEN 'imap' THEN imap WHEN 'pop3' THEN pop3 WHEN 'submission' THEN submission ELSE sieve END AS port, delay_until
 FROM users JOIN servers ON servers.name = users.host WHERE user = '%u'
 '''
 "#;
@@ -56,10 +57,11 @@ impl Town {
         let table = rusqlite::Connection::open(dir.join("users.db")).unwrap();
         table.execute_batch(SCHEMA).unwrap();
         for (name, at) in [("old", old.addresses()), ("new", new.addresses())] {
-            let values = (name, at.imap.ip().to_string(), at.imap.port(), at.pop3.port());
-            table.execute("INSERT INTO servers VALUES (?1, ?2, ?3, ?4)", values).unwrap();
+            let values =
+                (name, at.imap.ip().to_string(), at.imap.port(), at.pop3.port(), at.managesieve.port(), at.submission.port());
+            table.execute("INSERT INTO servers VALUES (?1, ?2, ?3, ?4, ?5, ?6)", values).unwrap();
         }
-        let gate = Gate::start_in(dir, &Want { users: USERS, limits, more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start_in(dir, &Want { users: USERS, limits, more: OTHERS_TOO, ..Default::default() });
         Town { old, new, gate, table }
     }
 
@@ -111,7 +113,7 @@ fn users_move_while_they_are_on() {
     let Some(_) = real::require("dovecot") else { return };
     let town = Town::new("");
     let users = ["alice", "bob"];
-    let each = || Protocol::MAILBOX.into_iter().flat_map(move |protocol| users.map(|user| (protocol, user)));
+    let each = || Protocol::ALL.into_iter().flat_map(move |protocol| users.map(|user| (protocol, user)));
     let sessions: Vec<_> = each().map(|(protocol, user)| (user, joined(town.signing_in(protocol, user)))).collect();
     assert!(sessions.iter().all(|(_, (_, outcome, _))| outcome.ok), "{}", town.gate.gatepost.log().tail());
     town.old.log().wait_for_count(LOGIN, sessions.len());
@@ -147,7 +149,8 @@ fn users_move_while_they_are_on() {
     // The time is over, and its random part too.
     testkit::wait::until("the hold is over", || now() > Duration::from_secs(until + 2));
     assert!(town.client(Protocol::Imap).login("alice", "alice-secret").ok);
-    assert_eq!(town.wait_for_held(4).len(), 4, "nobody is held any more");
+    let held = each().count();
+    assert_eq!(town.wait_for_held(held).len(), held, "nobody is held any more");
 }
 
 #[test]
@@ -158,8 +161,9 @@ fn what_the_row_says_at_the_end_counts() {
     for user in ["alice", "bob"] {
         town.settle(user, "new", &until.to_string());
     }
-    let [back, pushed] = ["alice", "bob"].map(|user| Protocol::MAILBOX.map(|protocol| town.signing_in(protocol, user)));
-    town.wait_for_held(4);
+    let [back, pushed] = ["alice", "bob"].map(|user| Protocol::ALL.map(|protocol| town.signing_in(protocol, user)));
+    let held = 2 * Protocol::ALL.len();
+    town.wait_for_held(held);
     // One is to stay after all. The other's move takes longer.
     town.settle("alice", "old", &until.to_string());
     town.settle("bob", "new", &(until + 1).to_string());
@@ -175,7 +179,7 @@ fn what_the_row_says_at_the_end_counts() {
         }
         assert_eq!(elsewhere.log().count(&format!("{LOGIN}user=<{user}>")), 0, "{user} is nowhere else");
     }
-    assert_eq!(town.wait_for_held(4).len(), 4, "however often the row changes, a held login is told once");
+    assert_eq!(town.wait_for_held(held).len(), held, "however often the row changes, a held login is told once");
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn a_random_part_spreads_the_answers_and_nobody_has_to_wait_for_our_end() {
     town.settle("alice", "new", &format!("{}+200", now().as_secs() + 60));
     let waiting: Vec<_> = (0..16)
         .map(|n| {
-            let mut client = town.client(Protocol::MAILBOX[n % 2]);
+            let mut client = town.client(Protocol::ALL[n % Protocol::ALL.len()]);
             client.send_login("alice", "alice-secret");
             client
         })
@@ -224,8 +228,8 @@ fn too_far_ahead_is_no_wrong_password() {
     // The first wrong password would be the last thing that the connection hears.
     let town = Town::new("failed_logins = 1");
     town.settle("alice", "new", &(now().as_secs() + 900).to_string());
-    for (protocol, code) in [(Protocol::Imap, "[UNAVAILABLE]"), (Protocol::Pop3, "[SYS/TEMP]")] {
-        let mut client = town.client(protocol);
+    for protocol in Protocol::ALL {
+        let (code, mut client) = (trouble(protocol), town.client(protocol));
         for _ in 0..3 {
             let outcome = client.login("alice", "alice-secret");
             assert!(!outcome.ok && outcome.text.starts_with(code), "{}: {outcome:?}", protocol.name());
@@ -235,10 +239,10 @@ fn too_far_ahead_is_no_wrong_password() {
         assert!(client.login("alice", "alice-secret").ok, "{}", protocol.name());
         town.settle("alice", "new", &(now().as_secs() + 900).to_string());
     }
-    let refused = town.gate.gatepost.log().wait_for_count(" refused ", 6);
+    let refused = town.gate.gatepost.log().wait_for_count(" refused ", 3 * Protocol::ALL.len());
     assert!(refused.iter().all(|line| line.contains("reason=row") && line.contains("field delay_until")), "{refused:#?}");
     assert_eq!(town.gate.gatepost.log().count(" info held "), 0);
-    town.new.log().wait_for_count(LOGIN, 2);
+    town.new.log().wait_for_count(LOGIN, Protocol::ALL.len());
 }
 
 #[test]
@@ -247,7 +251,7 @@ fn a_held_client_is_not_told_that_it_takes_too_long() {
     let town = Town::new("login_timeout = \"1s\"");
     let until = soon();
     town.settle("alice", "new", &until.to_string());
-    let waiting = Protocol::MAILBOX.map(|protocol| {
+    let waiting = Protocol::ALL.map(|protocol| {
         let mut client = town.client(protocol);
         std::thread::spawn(move || {
             // The backend says no, and then there is time left for another try.
@@ -275,10 +279,10 @@ fn a_wrong_password_is_not_held() {
     // Carol's password stands in her row.
     let until = now().as_secs() + 200;
     town.settle("carol", "new", &until.to_string());
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let outcome = town.client(protocol).login("carol", "wrong");
         assert!(!outcome.ok && outcome.text.contains("Authentication failed."), "{outcome:?}");
     }
-    town.gate.gatepost.log().wait_for_count("reason=credentials", 2);
+    town.gate.gatepost.log().wait_for_count("reason=credentials", Protocol::ALL.len());
     assert_eq!(town.gate.gatepost.log().count(" info held "), 0);
 }

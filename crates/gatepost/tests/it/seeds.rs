@@ -1,6 +1,6 @@
 //! The two classic schemas of Dovecot's proxy documentation, with their own query lines.
 
-use crate::gate::{Gate, POP3_TOO, Want, next, trouble};
+use crate::gate::{Gate, OTHERS_TOO, Want, next, trouble};
 use std::sync::mpsc::{Sender, channel};
 use testkit::dovecot::{Backend, Options};
 use testkit::netns::{self, Alone};
@@ -66,7 +66,7 @@ const PASSWORD_FORWARDING_QUERY: &str =
 
 #[test]
 fn password_forwarding() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let (note, seen) = channel();
         let one = backend(protocol, "127.0.1.1", 0, &note);
         let two = backend(protocol, "127.0.1.2", one.port(), &note);
@@ -74,7 +74,7 @@ fn password_forwarding() {
         let dir = Dir::new();
         database(&dir, PASSWORD_FORWARDING);
         let users = users(PASSWORD_FORWARDING_QUERY, one.port());
-        let gate = Gate::start_in(dir, &Want { users: &users, more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start_in(dir, &Want { users: &users, more: OTHERS_TOO, ..Default::default() });
         for (user, password, at, as_user) in [("john", "j1", "127.0.1.1", "john"), ("joe", "j2", "127.0.1.2", "joe@example.com")]
         {
             let mut client = gate.any_client(protocol);
@@ -123,14 +123,14 @@ const PROXY_MAYBE_QUERY: &str = "  SELECT concat(user, '@', domain) AS user, pas
 
 #[test]
 fn proxy_maybe() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let (note, seen) = channel();
         let one = backend(protocol, "127.0.1.1", 0, &note);
         let (wrong, _) = codes(protocol);
         let dir = Dir::new();
         database(&dir, PROXY_MAYBE);
         let users = users(PROXY_MAYBE_QUERY, one.port());
-        let gate = Gate::start_in(dir, &Want { users: &users, more: POP3_TOO, ..Default::default() });
+        let gate = Gate::start_in(dir, &Want { users: &users, more: OTHERS_TOO, ..Default::default() });
         let mut client = gate.any_client(protocol);
         assert!(client.login("John@Example.com", "j1").ok, "{}", gate.gatepost.log().tail());
         let (_, login) = next(&seen);
@@ -150,7 +150,7 @@ fn both_schemas_on_the_registered_ports() {
     Alone::new("seeds::word_for_word_in_a_network_of_their_own").run();
 }
 
-/// Nothing is added to the schemas, not even a port: the backends are real Dovecots on 143 and 110.
+/// Nothing is added to the schemas, not even a port: the backends are real Dovecots on 143, 110, 4190 and 587.
 #[test]
 #[ignore = "run by both_schemas_on_the_registered_ports, in a network of its own"]
 fn word_for_word_in_a_network_of_their_own() {
@@ -159,8 +159,11 @@ fn word_for_word_in_a_network_of_their_own() {
     }
     let user = |name: &str, password: &str| (name.to_owned(), password.to_owned());
     let elsewhere = |ip: &str, users: Vec<(String, String)>| {
-        let ports = [("imap", 143), ("pop3", 110)]
-            .map(|(name, port)| format!("service {name}-login {{\n  inet_listener {name} {{\n    port = {port}\n  }}\n}}\n"));
+        let ports =
+            [("imap", "imap", 143), ("pop3", "pop3", 110), ("managesieve", "sieve", 4190), ("submission", "submission", 587)]
+                .map(|(login, name, port)| {
+                    format!("service {login}-login {{\n  inet_listener {name} {{\n    port = {port}\n  }}\n}}\n")
+                });
         let extra = format!("listen = {ip}\n{}", ports.concat());
         Backend::start(Options { users, trusted: "127.0.0.1".into(), extra, ..Default::default() })
     };
@@ -172,17 +175,18 @@ fn word_for_word_in_a_network_of_their_own() {
         trusted: "127.0.0.1".into(),
         ..Default::default()
     });
-    let local = format!("local = {{ imap = \"{}\", pop3 = \"{}\" }}", here.imap(), here.pop3());
+    let local = Protocol::ALL.map(|protocol| format!("{} = \"{}\"", protocol.name(), here.addresses().of(protocol)));
+    let local = format!("local = {{ {} }}", local.join(", "));
     let dirs = [Dir::new(), Dir::new()];
     database(&dirs[0], PASSWORD_FORWARDING);
     database(&dirs[1], PROXY_MAYBE);
     let [forwarding, maybe] = dirs;
     let start = |dir: Dir, query: &str| {
         let users = users_on_registered_ports(query);
-        Gate::start_in(dir, &Want { users: &users, backend: &local, more: POP3_TOO, ..Default::default() })
+        Gate::start_in(dir, &Want { users: &users, backend: &local, more: OTHERS_TOO, ..Default::default() })
     };
     let (forwarding, maybe) = (start(forwarding, PASSWORD_FORWARDING_QUERY), start(maybe, PROXY_MAYBE_QUERY));
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let (wrong, _) = codes(protocol);
         for (gate, name, password, at, n, as_user) in [
             (&forwarding, "john", "j1", &one, 1, "john"),
@@ -202,9 +206,10 @@ fn word_for_word_in_a_network_of_their_own() {
         }
         refused(&maybe, protocol, "self@example.com", "wrong", wrong);
     }
-    // Four users by two protocols, and nobody came twice.
+    // Four users by each protocol, and nobody came twice.
     let logins = |at: &Backend| at.log().count("-login: Info: Login: ");
-    assert_eq!((logins(&one), logins(&two), logins(&here)), (4, 2, 2));
+    let each = Protocol::ALL.len();
+    assert_eq!((logins(&one), logins(&two), logins(&here)), (2 * each, each, each));
 }
 
 #[test]
