@@ -1,6 +1,6 @@
 //! Debian's own fail2ban counts refused logins: with the filter that it has for Dovecot, and with ours.
 
-use super::{FORMATS, House};
+use super::{FORMATS, House, good, strange};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -71,9 +71,9 @@ pub fn login(house: &House, protocol: Protocol, from: u8, user: &str, password: 
 
 /// Logs in and fails in all the ways there are. Returns what must be counted.
 pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
-    use Protocol::{Imap, Pop3};
+    use Protocol::Imap;
     // Three on one connection, which is closed with the third.
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let mut client = AnyClient::connect_from(protocol, ip(11), house.gate.at(protocol));
         client.greeting();
         for _ in 0..3 {
@@ -89,21 +89,23 @@ pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
         assert_eq!(client.login("alice", password).ok, password == "right");
     }
     client.logout();
-    for (from, protocol, user) in
-        [(13, Imap, "nobody"), (13, Pop3, "nobody"), (14, Imap, "carol"), (14, Pop3, "piet"), (15, Imap, "nöbody x")]
-    {
-        assert!(!login(house, protocol, from, user, "wrong"));
+    for protocol in Protocol::ALL {
+        assert!(!login(house, protocol, 13, "nobody", "wrong"));
+        assert!(!login(house, protocol, 14, strange(protocol), "wrong"));
     }
+    assert!(!login(house, Imap, 15, "nöbody x", "wrong"));
     // A name that cannot be one, and somebody who wants to be somebody else.
     for (authzid, user, password) in [("", "a\nb", "x"), ("paula", "alice", "right")] {
-        let mut client = AnyClient::connect_from(Imap, ip(16), house.gate.at(Imap));
-        client.greeting();
-        assert!(!client.authenticate_plain(authzid, user, password).ok);
-        client.logout();
+        for protocol in Protocol::ALL {
+            let mut client = AnyClient::connect_from(protocol, ip(16), house.gate.at(protocol));
+            client.greeting();
+            assert!(!client.authenticate_plain(authzid, user, password).ok);
+            client.logout();
+        }
     }
     // Of whom a trusted peer tells: the address is that client's.
     let theirs: IpAddr = "2001:db8::9".parse().unwrap();
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let mut client = house.gate.any_client(protocol);
         assert!(client.introduce((theirs, 4711).into(), "told-by-a-proxy", 4).ok);
         assert!(!client.login("alice", "wrong").ok);
@@ -114,8 +116,16 @@ pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
         assert!(!login(house, Imap, 21, user, "right"), "{user}");
     }
     let port = |protocol| house.gate.at(protocol);
-    for noise in ["", "a NOOP\r\n", "GET / HTTP/1.1\r\n\r\n", "a STARTTLS\r\nb NOOP\r\n", "a b c\r\na LOGIN\r\n"] {
-        for protocol in Protocol::MAILBOX {
+    for noise in [
+        "",
+        "a NOOP\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "a STARTTLS\r\nb NOOP\r\n",
+        "STARTTLS\r\nNOOP\r\n",
+        "a b c\r\na LOGIN\r\n",
+        "XCLIENT ADDR=6.6.6.6.6\r\nMAIL FROM:<x>\r\nAUTHENTICATE \"PLAIN\" {3+}\r\n",
+    ] {
+        for protocol in Protocol::ALL {
             let mut client = AnyClient::connect_from(protocol, ip(22), port(protocol));
             client.greeting();
             let _ = client.try_send(noise);
@@ -126,7 +136,16 @@ pub fn all_kinds(house: &House) -> BTreeMap<IpAddr, usize> {
     let mut garbage = Client::connect_from(ip(23), house.gate.imaps());
     garbage.send("no TLS at all\r\n");
     garbage.read_to_end();
-    BTreeMap::from([(ip(11), 6), (ip(12), 2), (ip(13), 2), (ip(14), 2), (ip(15), 1), (ip(16), 2), (theirs, 2)])
+    let each = Protocol::ALL.len();
+    BTreeMap::from([
+        (ip(11), 3 * each),
+        (ip(12), 2),
+        (ip(13), each),
+        (ip(14), each),
+        (ip(15), 1),
+        (ip(16), 2 * each),
+        (theirs, each),
+    ])
 }
 
 #[test]
@@ -178,8 +197,8 @@ fn a_thousand_good_logins_are_no_hit() {
                 let house = &house;
                 scope.spawn(move || {
                     for n in 0..250 {
-                        let (protocol, user) = if n % 2 == 0 { (Protocol::Imap, "alice") } else { (Protocol::Pop3, "paula") };
-                        assert!(login(house, protocol, 31 + worker, user, "right"));
+                        let protocol = Protocol::ALL[n % Protocol::ALL.len()];
+                        assert!(login(house, protocol, 31 + worker, good(protocol), "right"));
                     }
                 });
             }
@@ -255,7 +274,9 @@ fn well_formed(format: &str, line: &str) {
         }
         _ => {
             let rest = line.get(16..).unwrap_or_else(|| panic!("no date: {line:?}"));
-            let by = ["imap-login: ", "pop3-login: ", "gatepost: "].iter().find_map(|by| rest.strip_prefix(by));
+            let by = ["imap-login: ", "pop3-login: ", "managesieve-login: ", "submission-login: ", "gatepost: "]
+                .iter()
+                .find_map(|by| rest.strip_prefix(by));
             let rest = by.unwrap_or_else(|| panic!("by nobody: {line:?}"));
             assert!(["Error: ", "Warning: ", "Info: ", "Debug: "].iter().any(|level| rest.starts_with(level)), "{line}");
         }

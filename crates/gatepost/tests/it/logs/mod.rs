@@ -4,7 +4,7 @@ mod daemons;
 mod dovecot;
 mod fail2ban;
 
-use crate::gate::{Gate, POP3_TOO, Want};
+use crate::gate::{Gate, OTHERS_TOO, Want};
 use testkit::Protocol;
 use testkit::peer::{Backend, FakeBackend, FakeServer};
 use testkit::{Dir, free_port};
@@ -14,8 +14,8 @@ const FORMATS: [&str; 4] = ["text", "json", "dovecot-2.3", "dovecot-2.4"];
 
 /// A Gatepost with users of all kinds, whose password is `right` where a database knows it:
 ///
-/// - `alice` (IMAP) and `paula` (POP3) get in;
-/// - `carol` (IMAP) and `piet` (POP3) have backends that know another password, `later` one that is in trouble;
+/// - [`good`] get in, each by their protocol;
+/// - [`strange`] have backends that know another password, `later` one that is in trouble;
 /// - `dead` lives where nobody listens, `odd` in a row that cannot be followed;
 /// - `gone` may not come in at present.
 struct House {
@@ -26,21 +26,39 @@ struct House {
     dir: Dir,
 }
 
+/// Who gets in by this protocol.
+fn good(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Imap => "alice",
+        Protocol::Pop3 => "paula",
+        Protocol::ManageSieve => "mona",
+        Protocol::Submission => "susan",
+    }
+}
+
+/// Who is not let in by the backend of this protocol.
+fn strange(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Imap => "carol",
+        Protocol::Pop3 => "piet",
+        Protocol::ManageSieve => "marc",
+        Protocol::Submission => "sven",
+    }
+}
+
 impl House {
     /// `log` is the body of `[log]`; `DIR` in it is the directory of the log.
     fn start(log: &str, limits: &str) -> House {
-        let backend = |protocol, answer: Option<&str>| {
-            let backend = Backend::of(protocol);
-            let answer = answer.map_or_else(|| backend.answer.clone(), str::to_owned);
-            FakeBackend::start(Backend { answer, ..backend })
-        };
-        let wrong = "NO [AUTHENTICATIONFAILED] not \"you\" <rip=6.6.6.6>";
-        let backends = vec![
-            backend(Protocol::Imap, None),
-            backend(Protocol::Pop3, None),
-            backend(Protocol::Imap, Some(wrong)),
-            backend(Protocol::Pop3, Some("-ERR [AUTH] no")),
-        ];
+        let good_ones = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+        let strange_ones = Protocol::ALL.map(|protocol| {
+            let answer = match protocol {
+                Protocol::Imap => "NO [AUTHENTICATIONFAILED] not \"you\" <rip=6.6.6.6>",
+                Protocol::Pop3 => "-ERR [AUTH] no",
+                Protocol::ManageSieve => "NO \"not you, rip=6.6.6.6\"",
+                Protocol::Submission => "535 5.7.8 not \"you\" <rip=6.6.6.6>",
+            };
+            FakeBackend::start(Backend { answer: answer.to_owned(), ..Backend::of(protocol) })
+        });
         // Asked again and again until the deadline: the last try may end in the middle of a word.
         let in_trouble = FakeServer::start(|conn| {
             let mut answer = conn.try_send("* OK [CAPABILITY IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN] ready\r\n");
@@ -54,11 +72,12 @@ impl House {
             format!("{user}:{password}::::::proxy=y host=127.0.0.1 port={port} {nopassword} {more}\n")
         };
         let nobody = free_port();
+        let each = |backends: &[FakeBackend], name: fn(Protocol) -> &'static str, password| -> String {
+            backends.iter().map(|backend| row(name(backend.protocol()), password, backend.port(), "")).collect()
+        };
         let rows = [
-            row("alice", "{PLAIN}right", backends[0].port(), ""),
-            row("paula", "{PLAIN}right", backends[1].port(), ""),
-            row("carol", "", backends[2].port(), ""),
-            row("piet", "", backends[3].port(), ""),
+            each(&good_ones, good, "{PLAIN}right"),
+            each(&strange_ones, strange, ""),
             row("later", "", in_trouble.port(), "proxy_timeout=1"),
             row("dead", "", nobody.number(), "proxy_timeout=1"),
             row("odd", "{PLAIN}right", 1, "proxy_timeout=soon"),
@@ -71,11 +90,12 @@ impl House {
             trust: "networks = [\"127.0.0.1\"]",
             users: "[[users]]\nname = \"all\"\ndriver = \"passwd-file\"\npath = \"users\"\n",
             limits: &format!("failed_login_pause = \"0s\"\nguesses = 100000\nuser_connections = 5000\n{limits}"),
-            more: &format!("{}\n{POP3_TOO}", log.replace("DIR", &dir.path().display().to_string())),
+            more: &format!("{}\n{OTHERS_TOO}", log.replace("DIR", &dir.path().display().to_string())),
             ..Want::default()
         };
         let text = crate::gate::config(&want).replace("failed_login_pause = \"10ms\"\n", "");
         let gate = Gate::start_with(config, &text);
+        let backends = good_ones.into_iter().chain(strange_ones).collect();
         House { gate, _backends: (backends, in_trouble, nobody), dir }
     }
 
