@@ -309,6 +309,28 @@ fn a_client_cannot_use_our_right_to_xclient() {
     assert!(client.xclient(said).text().starts_with("550 5.7.0 "));
 }
 
+/// Unlike XCLIENT, which it judges anew by each client: the documents warn of it.
+#[test]
+fn our_right_to_xforward_is_every_clients() {
+    let Some(_) = postfix::require() else { return };
+    let postfix = authorising("smtpd_authorized_xforward_hosts = 127.0.0.1");
+    let way = Way::to(&postfix, Leg::Clear, "", "");
+    let mut client = way.signed_in();
+    let offers = client.ehlo(HELLO);
+    assert!(offers.get("XFORWARD").is_some() && offers.get("XCLIENT").is_none(), "{offers:?}");
+    assert!(client.command("XFORWARD ADDR=192.0.2.99 NAME=x.example").is_ok());
+    send(client, "forwarded");
+    delivered(&postfix, "forwarded");
+    let logged = "sasl_username=alice, orig_client=x.example[192.0.2.99]";
+    postfix.log().wait_for_all(&["client=unknown[127.0.0.42]:", logged]);
+    // Where we are not listed, it is nobody's.
+    let wary = authorising("");
+    let way = Way::to(&wary, Leg::Clear, "", "");
+    let mut client = way.signed_in();
+    assert_eq!(client.ehlo(HELLO).get("XFORWARD"), None);
+    assert!(!client.command("XFORWARD ADDR=192.0.2.99").is_ok());
+}
+
 /// The documents warn of it: who lists Gatepost and has it tell nothing has listed every client.
 #[test]
 fn where_nothing_is_told_the_right_is_everybodys() {
