@@ -309,6 +309,35 @@ fn a_client_cannot_use_our_right_to_xclient() {
     assert!(client.xclient(said).text().starts_with("550 5.7.0 "));
 }
 
+/// Where it does not, they count all clients for Gatepost: who has more than fifty at one time must except it from them.
+#[test]
+fn where_it_believes_us_its_limits_count_the_true_client() {
+    let Some(_) = postfix::require() else { return };
+    let [same, others] = ["192.0.2.66", "192.0.2.67"].map(Arrival::Told);
+    for (xclient_hosts, excepted, gets_in) in
+        [("127.0.0.1", "", [false, true]), ("", "", [false, false]), ("", "127.0.0.1", [true, true])]
+    {
+        let limits = "smtpd_client_connection_count_limit = 1\nsmtpd_client_event_limit_exceptions =";
+        let extra = format!("{limits} {excepted}\n");
+        let postfix = Postfix::start(Options { xclient_hosts: xclient_hosts.into(), extra, ..Options::default() });
+        let way = Way::to(&postfix, Leg::StartTls, "", "");
+        let (mut first, _) = way.client(same);
+        way.sign_in(&mut first, &alice());
+        for (arrival, gets_in) in [same, others].into_iter().zip(gets_in) {
+            let what = format!("{xclient_hosts:?} {excepted:?} {arrival:?}");
+            let (mut next, _) = way.client(arrival);
+            let reply = next.authenticate(&alice());
+            assert_eq!(reply.is_ok(), gets_in, "{what}: {reply:?}");
+            if !gets_in {
+                assert!(reply.text().starts_with("454 4.7.0 "), "{what}: {reply:?}");
+                let words = "421 4.7.0 postfix.test Error: too many connections from ";
+                way.gatepost.log().wait_for_all(&[" refused ", "side=backend", words]);
+            }
+        }
+        first.quit();
+    }
+}
+
 /// Unlike XCLIENT, which it judges anew by each client: the documents warn of it.
 #[test]
 fn our_right_to_xforward_is_every_clients() {
