@@ -15,6 +15,7 @@ mod clients;
 mod death;
 mod demo;
 mod doctor;
+mod documents;
 mod doveadm;
 mod dovecot_backend;
 mod dovecot_front;
