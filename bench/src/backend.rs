@@ -27,6 +27,10 @@ async fn converse(mut stream: TcpStream, protocol: Protocol) -> std::io::Result<
     let greeting: &[u8] = match protocol {
         Protocol::Imap => b"* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ ID IDLE AUTH=PLAIN] ready\r\n",
         Protocol::Pop3 => b"+OK [XCLIENT] ready\r\n",
+        Protocol::ManageSieve => {
+            b"\"IMPLEMENTATION\" \"bench\"\r\n\"SASL\" \"PLAIN\"\r\n\"SIEVE\" \"fileinto\"\r\n\"XCLIENT\"\r\nOK \"ready\"\r\n"
+        }
+        Protocol::Submission => SMTP_GREETING,
     };
     stream.write_all(greeting).await?;
     let mut line = Vec::new();
@@ -39,29 +43,38 @@ async fn converse(mut stream: TcpStream, protocol: Protocol) -> std::io::Result<
         line.extend_from_slice(bytes.get(..n).unwrap_or_default());
         while let Some(end) = line.iter().position(|b| *b == b'\n') {
             let command: Vec<u8> = line.drain(..=end).collect();
-            if protocol == Protocol::Pop3 {
-                stream.write_all(b"+OK\r\n").await?;
-                continue;
-            }
-            let mut words = command.split(|b| b.is_ascii_whitespace());
-            let (tag, verb) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-            let mut reply = Vec::new();
-            match verb.to_ascii_uppercase().as_slice() {
-                b"ID" => reply.extend_from_slice(b"* ID NIL\r\n"),
-                b"LOGIN" | b"NOOP" => {}
-                b"IDLE" => {
-                    stream.write_all(b"+ idling\r\n").await?;
-                    continue;
-                }
-                _ => continue,
-            }
-            reply.extend_from_slice(tag);
-            reply.extend_from_slice(if verb.eq_ignore_ascii_case(b"LOGIN") {
-                b" OK [CAPABILITY IMAP4rev1 IDLE] in\r\n"
-            } else {
-                b" OK done\r\n"
-            });
-            stream.write_all(&reply).await?;
+            stream.write_all(&answer(protocol, &command)).await?;
         }
     }
+}
+
+const SMTP_GREETING: &[u8] = b"220 bench.localhost ESMTP ready\r\n";
+
+fn answer(protocol: Protocol, command: &[u8]) -> Vec<u8> {
+    let mut words = command.split(|b| b.is_ascii_whitespace());
+    let first = words.next().unwrap_or_default();
+    match protocol {
+        Protocol::Imap => imap(first, &words.next().unwrap_or_default().to_ascii_uppercase()),
+        Protocol::Pop3 => b"+OK\r\n".to_vec(),
+        Protocol::ManageSieve => b"OK\r\n".to_vec(),
+        Protocol::Submission => match first.to_ascii_uppercase().as_slice() {
+            b"EHLO" => b"250-bench.localhost\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n\
+                         250 XCLIENT ADDR PORT PROTO HELO SESSION TTL CLIENT-TRANSPORT\r\n"
+                .to_vec(),
+            b"XCLIENT" => SMTP_GREETING.to_vec(),
+            b"AUTH" => b"235 2.7.0 in\r\n".to_vec(),
+            _ => b"250 2.0.0 done\r\n".to_vec(),
+        },
+    }
+}
+
+fn imap(tag: &[u8], verb: &[u8]) -> Vec<u8> {
+    let (before, end): (&[u8], &[u8]) = match verb {
+        b"ID" => (b"* ID NIL\r\n", b" OK done\r\n"),
+        b"LOGIN" => (b"", b" OK [CAPABILITY IMAP4rev1 IDLE] in\r\n"),
+        b"NOOP" => (b"", b" OK done\r\n"),
+        b"IDLE" => return b"+ idling\r\n".to_vec(),
+        _ => return Vec::new(),
+    };
+    [before, tag, end].concat()
 }

@@ -1,6 +1,8 @@
 //! Clients: sign in, go idle, stay.
 
 use crate::{Protocol, Trouble};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
@@ -36,30 +38,67 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let mut client = match config {
-            None => Client::Clear(stream),
-            Some(config) => {
-                let tls = ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
-                Client::Tls(Box::new(StreamOwned::new(tls, stream)))
-            }
-        };
+        let mut client = Client::Clear(stream);
+        if config.is_some() && protocol.implicit().is_none() {
+            // Behind STARTTLS it greets once more.
+            client.expect_last(protocol)?;
+            client.say("STARTTLS\r\n")?;
+            client.expect_last(protocol)?;
+        }
+        if let (Some(config), Client::Clear(stream)) = (config, &client) {
+            let tls = ClientConnection::new(Arc::clone(config), ServerName::try_from("localhost")?)?;
+            client = Client::Tls(Box::new(StreamOwned::new(tls, stream.try_clone()?)));
+        }
+        client.expect_last(protocol)?;
         match protocol {
             Protocol::Imap => {
-                client.expect("* OK")?;
                 client.say(&format!("a LOGIN user{number} secret\r\n"))?;
                 client.expect("a OK")?;
                 client.say("b IDLE\r\n")?;
                 client.expect("+ idling")?;
             }
             Protocol::Pop3 => {
-                client.expect("+OK")?;
                 client.say(&format!("USER user{number}\r\n"))?;
                 client.expect("+OK")?;
                 client.say("PASS secret\r\n")?;
                 client.expect("+OK")?;
             }
+            Protocol::ManageSieve => {
+                client.say(&format!("AUTHENTICATE \"PLAIN\" \"{}\"\r\n", plain(number)))?;
+                client.expect("OK")?;
+            }
+            Protocol::Submission => {
+                client.say("EHLO bench.localhost\r\n")?;
+                client.expect_last(protocol)?;
+                client.say(&format!("AUTH PLAIN {}\r\n", plain(number)))?;
+                client.expect("235")?;
+            }
         }
         Ok(client)
+    }
+
+    /// Reads lines up to the one that ends a greeting or an answer.
+    fn expect_last(&mut self, protocol: Protocol) -> Result<(), Trouble> {
+        let is_last = |line: &str| match protocol {
+            Protocol::Imap => line.starts_with("* OK"),
+            Protocol::Pop3 => line.starts_with("+OK"),
+            Protocol::ManageSieve => line.starts_with("OK"),
+            Protocol::Submission => line.starts_with("220 ") || line.starts_with("250 "),
+        };
+        let goes_on = |line: &str| match protocol {
+            Protocol::Imap | Protocol::Pop3 => false,
+            Protocol::ManageSieve => line.starts_with('"'),
+            Protocol::Submission => line.starts_with("250-"),
+        };
+        loop {
+            let line = self.line()?;
+            if is_last(&line) {
+                return Ok(());
+            }
+            if !goes_on(&line) {
+                return Err(format!("a good answer was expected, not {line:?}").into());
+            }
+        }
     }
 
     fn say(&mut self, text: &str) -> Result<(), Trouble> {
@@ -74,6 +113,11 @@ impl Client {
     }
 
     fn expect(&mut self, start: &str) -> Result<(), Trouble> {
+        let line = self.line()?;
+        if line.starts_with(start) { Ok(()) } else { Err(format!("expected {start:?}, heard {line:?}").into()) }
+    }
+
+    fn line(&mut self) -> Result<String, Trouble> {
         let mut line = Vec::new();
         let mut byte = [0u8; 1];
         while !line.ends_with(b"\n") {
@@ -82,11 +126,15 @@ impl Client {
                 Client::Tls(stream) => stream.read(&mut byte)?,
             };
             if n == 0 {
-                return Err(format!("the proxy closed instead of {start:?}").into());
+                return Err(format!("the proxy closed behind {:?}", String::from_utf8_lossy(&line)).into());
             }
             line.extend_from_slice(&byte);
         }
-        let line = String::from_utf8_lossy(&line);
-        if line.starts_with(start) { Ok(()) } else { Err(format!("expected {start:?}, heard {line:?}").into()) }
+        Ok(String::from_utf8_lossy(&line).into_owned())
     }
+}
+
+/// What SASL PLAIN says for one of many users.
+fn plain(number: usize) -> String {
+    STANDARD.encode(format!("\0user{number}\0secret"))
 }

@@ -12,7 +12,7 @@ pub struct Proxy {
     dir: PathBuf,
     /// In clear.
     pub clear: SocketAddr,
-    /// With TLS from the first byte.
+    /// With TLS: from the first byte, or, where there is no such port, by STARTTLS.
     pub tls: SocketAddr,
     /// The certificate that signs it, DER.
     pub ca: Vec<u8>,
@@ -48,7 +48,7 @@ impl Proxy {
         for line in ports.lines() {
             let mut words = line.split(' ').skip(1);
             match (words.next(), words.next()) {
-                (Some("implicit"), Some(address)) => proxy.tls = address.parse()?,
+                (Some("implicit" | "starttls"), Some(address)) => proxy.tls = address.parse()?,
                 (Some(_), Some(address)) => proxy.clear = address.parse()?,
                 _ => {}
             }
@@ -88,7 +88,7 @@ impl Drop for Proxy {
 }
 
 fn config(backend: SocketAddr, protocol: Protocol) -> String {
-    let protocol = protocol.name();
+    let (clear, tls) = (protocol.name(), protocol.implicit().unwrap_or_else(|| protocol.name().to_owned()));
     format!(
         r#"version = 1
 [server]
@@ -97,11 +97,11 @@ control = "control.sock"
 [tls]
 certificates = [{{ cert = "cert.pem", key = "key.pem" }}]
 [[listen]]
-protocol = "{protocol}"
+protocol = "{clear}"
 address = "127.0.0.1:0"
 tls = "none"
 [[listen]]
-protocol = "{protocol}s"
+protocol = "{tls}"
 address = "127.0.0.1:0"
 [[users]]
 driver = "static"
