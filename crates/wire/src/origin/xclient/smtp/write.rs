@@ -157,7 +157,11 @@ fn caller(intro: Option<&Introduction>, login: Option<&str>, offered: Offered, m
             leave_out(&mut written.left_out, attribute.as_str());
         }
     }
-    words.into_iter().map(|(_, word)| word).collect()
+    // Postfix takes a NAME that is known for the other name as well, where nobody says more of that one.
+    let unknown = word(Attribute::Name, UNAVAILABLE);
+    let named = words.iter().any(|(known, word)| *known == Attribute::Name && *word != unknown.1);
+    let one_name = named && intro.is_some_and(|intro| intro.origin.reverse_name.is_none());
+    words.into_iter().filter(|(known, _)| !(one_name && *known == Attribute::ReverseName)).map(|(_, word)| word).collect()
 }
 
 /// The client itself. Names, HELO and the port that are not known are said to be so: Postfix would keep what it knows of us.

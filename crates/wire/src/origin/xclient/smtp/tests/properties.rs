@@ -122,6 +122,10 @@ proptest! {
             patience: intro.patience.filter(|_| lists("TIMEOUT") && !left_out("TIMEOUT")),
             user: login.filter(|_| told.vouched).map(|name| Told::Known(name.into())),
         };
+        if origin.reverse_name.is_none() && !matches!(expected.host_name, None | Some(Told::Unavailable)) {
+            // Whoever hears NAME takes it for both.
+            expected.reverse_name = None;
+        }
         if said.helo.is_none() && left_out("HELO") {
             // Dropped for its length, and not because it is no name.
             expected.helo = None;
