@@ -16,7 +16,7 @@ const PAGES: [(&str, &str); 2] = [
 fn their_examples_are_taken_without_a_word() {
     let dir = Dir::new();
     dir.create("tls");
-    let authority = Authority::new(&dir.join("tls"), "backends");
+    let authority = Authority::new(dir.join("tls"), "backends");
     authority.server("mail", &["mail.example.com"]);
     dir.write("users", "alice:{PLAIN}secret\n");
     for (page, text) in PAGES {
