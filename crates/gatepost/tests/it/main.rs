@@ -53,4 +53,5 @@ mod supervised;
 mod trace;
 mod upgrade;
 mod verbs;
+mod vouched;
 mod xclient_said;
