@@ -1,9 +1,11 @@
 //! A real Dovecot 2.3 proxy in front of Gatepost: what it says of the client is believed, logged and told on.
 
 use crate::gate::{Gate, Want, everybody_at, listeners_for};
+use crate::sending::{alice, delivered, send};
 use std::net::IpAddr;
 use testkit::dovecot::{Backend, Leg, Options, Proxy, ProxyOptions};
 use testkit::peer::{AnyClient, FakeBackend, Sasl, SmtpClient};
+use testkit::postfix::{self, Postfix};
 use testkit::{Protocol, real};
 
 /// Where the client of these tests stands.
@@ -118,6 +120,31 @@ fn what_a_client_calls_itself_goes_past_it() {
         client.send_message("alice@example.com", &["carol@example.org"], b"Subject: x\r\n\r\n.\r\n");
         assert_eq!(backend.letters().wait_for(n + 1)[n].hello, "EHLO laptop.example");
         client.quit();
+    }
+}
+
+#[test]
+fn a_real_postfix_behind_us_knows_its_clients() {
+    let Some(_) = postfix::require() else { return };
+    let extra = "smtpd_client_port_logging = yes\n".to_owned();
+    let postfix = Postfix::start(postfix::Options { xclient_hosts: "127.0.0.1".into(), extra, ..Default::default() });
+    let protocol = Protocol::Submission;
+    let users = everybody_at(postfix.addr(), "");
+    let (trust, more) = (r#"networks = ["127.0.0.1"]"#, listeners_for(protocol));
+    let gate = Gate::start(&Want { users: &users, trust, more: &more, ..Default::default() });
+    for leg in LEGS {
+        let proxy = proxy_to(&gate, protocol, leg);
+        let mut client = SmtpClient::connect_from(CLIENT, proxy.addresses().submission);
+        client.greeting();
+        client.ehlo("laptop.example");
+        let reply = client.authenticate(&alice());
+        assert!(reply.is_ok(), "{leg:?}: {reply:?}\n{}\n{}", proxy.log().tail(), gate.gatepost.log().tail());
+        let port = client.local_addr().port();
+        let subject = format!("{leg:?}");
+        send(client, &subject);
+        postfix.log().wait_for(&format!("client=unknown[127.0.0.42]:{port}, sasl_method=PLAIN, sasl_username=alice"));
+        let received = delivered(&postfix, &subject).received();
+        assert!(received.starts_with("from laptop.example (unknown [127.0.0.42])"), "{leg:?}: {received}");
     }
 }
 
