@@ -136,7 +136,8 @@ fn where_it_refuses_what_it_offers_the_journal_says_so() {
     // 501 may have changed half of what was said; the other has changed nothing.
     for (instead, code) in [("XCLIENT", "501 5.5.4"), ("NONSENSE", "500 5.5.2")] {
         let dir = Dir::new();
-        let map = dir.write("filter", format!("/^XCLIENT/ {instead}\n"));
+        // Ours names HELO.
+        let map = dir.write("filter", format!("/^XCLIENT .*HELO=/ {instead}\n"));
         let postfix = authorising(&format!("smtpd_command_filter = regexp:{}\n", map.display()));
         let way = Way::to(&postfix, Leg::StartTls, "", "identity_refused = \"fail\"");
         let (mut client, _) = way.client(Arrival::Itself);
@@ -157,6 +158,8 @@ fn where_it_refuses_what_it_offers_the_journal_says_so() {
         let warning = way.gatepost.wait_for(" identity-refused ");
         assert!(warning.contains(" warning ") && warning.contains(code), "{warning}");
         assert!(way.login_line(1).contains(" identity=not-told "), "{}", way.login_line(1));
+        // The price, of which the documents warn: our right to it is the client's.
+        assert_eq!(way.signed_in().xclient("ADDR=192.0.2.99 PORT=99").code, 220);
     }
 }
 
