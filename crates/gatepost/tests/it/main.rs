@@ -54,4 +54,5 @@ mod trace;
 mod upgrade;
 mod verbs;
 mod vouched;
+mod vouching;
 mod xclient_said;

@@ -31,8 +31,8 @@ pub(super) fn greeting(terms: &Terms, out: &mut BytesMut) {
     line(out, format_args!("220 {} ESMTP {}", server(terms), shown(&terms.greeting, "Ready.")));
 }
 
-/// The answer to EHLO: what is on offer, a capability a line. `attributes` are those of XCLIENT that the peer may say.
-pub(super) fn capabilities(terms: &Terms, attributes: &str, out: &mut BytesMut) {
+/// The answer to EHLO: what is on offer, a capability a line. `attributes` are those of XCLIENT, where the peer may say it.
+pub(super) fn capabilities(terms: &Terms, attributes: Option<&str>, out: &mut BytesMut) {
     let mut lines = vec![server(terms).to_owned()];
     lines.extend(OURS.map(str::to_owned));
     lines.extend(configured(&terms.capability));
@@ -42,7 +42,7 @@ pub(super) fn capabilities(terms: &Terms, attributes: &str, out: &mut BytesMut) 
     if terms.password_allowed {
         lines.push(format!("AUTH {}", Server::SERVED.join(" ")));
     }
-    if terms.trusted {
+    if let Some(attributes) = attributes {
         lines.push(format!("XCLIENT {attributes}"));
     }
     let last = lines.len().saturating_sub(1);
@@ -167,18 +167,18 @@ mod tests {
             ("\u{e4} a\0b CHUNKING\r\n250 forged\r\n-ERR", "250-CHUNKING\r\n250-250\r\n250-forged\r\n"),
         ] {
             let given = Terms { capability: configured.into(), ..terms() };
-            assert_eq!(said(|out| capabilities(&given, "ADDR", out)), format!("{BEGIN}{expected}{END}"));
+            assert_eq!(said(|out| capabilities(&given, None, out)), format!("{BEGIN}{expected}{END}"));
         }
         let clear = Terms { password_allowed: false, starttls: true, trusted: true, ..terms() };
         assert_eq!(
-            said(|out| capabilities(&clear, "ADDR PORT", out)),
+            said(|out| capabilities(&clear, Some("ADDR PORT"), out)),
             format!("{BEGIN}250-STARTTLS\r\n250 XCLIENT ADDR PORT\r\n")
         );
         let bare = Terms { password_allowed: false, ..terms() };
         let expected = "250-mail.example.com\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n";
-        assert_eq!(said(|out| capabilities(&bare, "ADDR", out)), expected);
+        assert_eq!(said(|out| capabilities(&bare, None, out)), expected);
         let many: String = (0..100_000).map(|n| format!("X{n} ")).collect();
-        assert!(said(|out| capabilities(&Terms { capability: many, ..terms() }, "", out)).len() < CAPABILITY_MAX + 200);
+        assert!(said(|out| capabilities(&Terms { capability: many, ..terms() }, None, out)).len() < CAPABILITY_MAX + 200);
     }
 
     #[test]

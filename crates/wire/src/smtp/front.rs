@@ -25,6 +25,9 @@
 //! A peer that may vouch for users (`LOGIN` of XCLIENT) signs in with the first MAIL behind that: it is reported as a login and
 //! stays in `input` for the mail server, whose answer is the answer to it. If the login is refused, the refusal is.
 //!
+//! Such a peer passes on what its client says as soon as it has heard `220`, an XCLIENT of that one included. So LOGIN is believed
+//! only together with ADDR or before it, and behind it no XCLIENT at all, TLS or not: see [`Heeded`].
+//!
 //! Choices where the standards are silent or leave one. A bare CR or LF makes the command around it bad at once, and everything up
 //! to the next CRLF belongs to it. Octets that are here already when EHLO, HELO or DATA is answered were said by somebody who did
 //! not wait for the answer (RFC 2920 section 3.1): `554`, and the connection ends. So does it for whatever stands behind an XCLIENT
@@ -68,16 +71,21 @@ pub struct Front {
     in_tls: bool,
     /// An XCLIENT has counted.
     identified: bool,
-    vouched: Option<Vouched>,
+    heeded: Heeded,
+    /// A trusted peer says that this user has signed in.
+    vouched: Option<Box<str>>,
     notes: Notes,
 }
 
-/// A trusted peer says that this user has signed in.
-#[derive(Debug)]
-struct Vouched {
-    user: Box<str>,
-    /// Before STARTTLS: the first XCLIENT behind it says everything anew.
-    in_clear: bool,
+/// What of XCLIENT is still heeded, of a peer that may say it. It is never more again: behind the first XCLIENT nobody can tell
+/// whether the peer speaks or the client that it has named, whose words it passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heeded {
+    All,
+    /// A client was named: who it is may be said again, but not that it has signed in.
+    NoLogin,
+    /// Somebody has signed in, who must not become somebody else.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -116,6 +124,7 @@ impl Front {
             must_greet: false,
             in_tls: false,
             identified: false,
+            heeded: Heeded::All,
             vouched: None,
             notes: Notes::default(),
         }
@@ -160,9 +169,6 @@ impl login::Front for Front {
         self.greeted = false;
         self.helo = None;
         self.must_greet = false;
-        if let Some(vouched) = &mut self.vouched {
-            vouched.in_clear = true;
-        }
     }
 
     fn forget_identity(&mut self) {
@@ -251,9 +257,7 @@ impl Front {
                 let said = input.get(..length).unwrap_or_default();
                 let (command, greets) = (Command::read(said), greets(said));
                 self.notes.heard(out.len(), || shown::read(said, &command));
-                if let (Ok(Command::Mail), Some(Vouched { user, .. }), true, false) =
-                    (&command, &self.vouched, self.greeted, self.must_greet)
-                {
+                if let (Ok(Command::Mail), Some(user), true, false) = (&command, &self.vouched, self.greeted, self.must_greet) {
                     let user = user.to_string();
                     self.count_command(out)?;
                     let login = Login { user, authzid: None, password: None, mechanism: Mechanism::Xclient };
@@ -309,7 +313,8 @@ impl Front {
         match command {
             Command::Ehlo(name) => {
                 self.greeted_by(name, true);
-                answer::capabilities(&self.terms, xclient::listed(self.terms.may_vouch), out);
+                let heard = self.terms.trusted && self.heeded != Heeded::Nothing;
+                answer::capabilities(&self.terms, heard.then(|| xclient::listed(self.may_vouch())), out);
             }
             Command::Helo(name) => {
                 self.greeted_by(name, false);
@@ -392,8 +397,10 @@ impl Front {
             self.bad("501 5.5.4", "Syntax: XCLIENT attribute=value...", out)?;
         } else if !self.terms.trusted {
             self.bad("550 5.7.0", "You may not say who is calling.", out)?;
+        } else if self.heeded == Heeded::Nothing {
+            self.bad("550 5.7.0", "Somebody has signed in: who is calling cannot be said any more.", out)?;
         } else {
-            match xclient::read(attributes, Rules { may_vouch: self.terms.may_vouch, as_exim }) {
+            match xclient::read(attributes, Rules { may_vouch: self.may_vouch(), as_exim }) {
                 Ok(said) => return self.identified(said, input, out),
                 Err(xclient::Malformed::MayNotVouch) => self.bad("550 5.7.0", "You may not say who has signed in.", out)?,
                 Err(malformed) => self.bad("501 5.5.4", &in_our_words(&malformed), out)?,
@@ -411,15 +418,19 @@ impl Front {
         self.identified = true;
         self.greeted = matches!(said.helo, Some(Told::Known(_)));
         self.helo = None;
-        if said.client_ip.is_some() || self.vouched.as_ref().is_some_and(|vouched| vouched.in_clear) {
-            // It was another client that had signed in, or one that anybody could have named.
-            self.vouched = None;
-        }
-        if let Some(user) = said.user.as_ref().filter(|_| self.terms.may_vouch) {
-            self.vouched = user.known().map(|user| Vouched { user: user.into(), in_clear: false });
+        self.vouched = said.user.as_ref().filter(|_| self.may_vouch()).and_then(|user| user.known()).map(Into::into);
+        if self.vouched.is_some() {
+            self.heeded = Heeded::Nothing;
+        } else if said.client_ip.is_some() {
+            self.heeded = Heeded::NoLogin;
         }
         answer::greeting(&self.terms, out);
         Ok((State::AwaitCommand, Flow::Tell(LoginEvent::Said(Box::new(said)))))
+    }
+
+    /// Whether LOGIN would be believed now.
+    fn may_vouch(&self) -> bool {
+        self.terms.may_vouch && self.heeded == Heeded::All
     }
 
     fn bad(&mut self, code: &str, why: &str, out: &mut BytesMut) -> Result<(), Fault> {

@@ -61,6 +61,7 @@ const RELAYING: &str = "xclient_said::postfix_relays_for_the_user_that_was_named
 const NO_MAIL: &str = "mail wants a login; what was said of the client is the mail server's to judge, and is told to it";
 const SAID_AGAIN: &str =
     "trust is tested on the peer of the connection and never on a claimed address: XCLIENT may be said again";
+const NOBODY_ELSE: &str = "behind LOGIN it may be the user who speaks, through the peer: nobody becomes another";
 const NO_TRANSACTION: &str = "there is no transaction before the login; behind it XCLIENT is the mail server's";
 const NO_XFORWARD: &str = "XFORWARD is about mails and not about logins, and is not known here";
 const BOTH_SPELLINGS: &str = "IPv6 addresses are taken with IPV6: and bare: peers say both";
@@ -151,8 +152,8 @@ fn postfix() -> Vec<Row> {
             &["220", "await-command", "250"], "-[192.0.2.10]:4321 helo=client.helo proto=ESMTP")
             .instead(&["220", "await-command", "530 5.7.0"], NO_MAIL),
         row("33", P, &["XCLIENT HELO=h.test PROTO=ESMTP LOGIN=joe", "XCLIENT NAME=client.test ADDR=192.0.2.10", MAIL],
-            &["220", "220", "250"], "client.test[192.0.2.10]:0")
-            .instead(&["220", "220", "530 5.7.0"], NO_MAIL),
+            &["220", "220", "250"], "-[203.0.113.9]:40000 helo=h.test proto=ESMTP")
+            .instead(&["220", "550 5.7.0", "login joe"], NOBODY_ELSE),
         row("34", P, &["XCLIENT ADDR=192.0.2.10 LOGIN=joe+40example.org", EHLO, MAIL],
             &["220", "250", "250"], "-[192.0.2.10]:0")
             .instead(&["220", "250", "login joe@example.org"],
@@ -163,8 +164,8 @@ fn postfix() -> Vec<Row> {
             .instead(&["220", "250", "530 5.7.0", "530 5.7.0"], NO_MAIL)
             .elsewhere(RELAYING),
         row("36", P, &["XCLIENT ADDR=192.0.2.10 LOGIN=joe", "EHLO one.test", "XCLIENT ADDR=192.0.2.11", "EHLO two.test",
-            MAIL, RCPT], &["220", "250", "220", "250", "250", "554"], "-[192.0.2.11]:0")
-            .instead(&["220", "250", "220", "250", "530 5.7.0", "530 5.7.0"], NO_MAIL),
+            MAIL, RCPT], &["220", "250", "220", "250", "250", "554"], "-[192.0.2.10]:0")
+            .instead(&["220", "250", "550 5.7.0", "250", "login joe", "relayed"], NOBODY_ELSE),
         row("37", P, &[MAIL, ADDR, "RSET", ADDR],
             &["250", "503", "250", "220"], "-[192.0.2.10]:0")
             .instead(&["530 5.7.0", "220", "250", "220"], NO_TRANSACTION),

@@ -1,0 +1,70 @@
+//! Peers that say who has signed in, and the clients behind them: whoever signed in at such a peer speaks through it.
+
+use std::net::SocketAddr;
+
+use testkit::nginx::{Nginx, Question, Verdict, Way};
+use testkit::peer::{Backend, FakeBackend, Sasl, SmtpClient};
+use testkit::{Protocol, real};
+
+use crate::gate::{Gate, Want, listeners_for};
+use crate::sending::{HELLO, checked_here, unchecked};
+
+/// In clear, for nginx speaks nothing else to what is behind it.
+const LISTENER: &str =
+    "[[listen]]\nprotocol = \"submission\"\naddress = \"127.0.0.1:0\"\ntls = \"none\"\ncleartext_auth = \"trusted\"\n";
+
+/// A Gatepost that believes who has signed in at a peer on this host, and signs in at the backend with a password of its own.
+fn believing(backend: &FakeBackend) -> Gate {
+    let users = unchecked(backend.port(), r#", pass = "row-secret""#);
+    let trust = "networks = [\"127.0.0.1\"]\nlogin = [\"127.0.0.1\"]";
+    Gate::start(&Want { users: &users, trust, more: LISTENER, ..Default::default() })
+}
+
+/// Signs in as joe at the peer, and tries to be the boss at the Gatepost behind it.
+#[track_caller]
+fn climb(peer: SocketAddr, inner: &Gate, backend: &FakeBackend) {
+    let forged = ["LOGIN=boss", "LOGIN=boss ADDR=192.0.2.99", "ADDR=192.0.2.99", "LOGIN=[UNAVAILABLE]"];
+    for (n, greets) in [true, false].into_iter().enumerate() {
+        let mut client = SmtpClient::connect(peer);
+        client.greeting();
+        client.ehlo(HELLO);
+        let reply = client.authenticate(&Sasl::plain("", "joe", "mine"));
+        assert!(reply.is_ok(), "{reply:?}\n{}", inner.gatepost.log().tail());
+        if greets {
+            assert_eq!(client.ehlo(HELLO).get("XCLIENT"), None);
+        }
+        for said in forged {
+            let reply = client.xclient(said);
+            assert!(reply.text().starts_with("550 5.7.0 "), "{said}: {reply:?}");
+            client.ehlo(HELLO);
+        }
+        assert!(client.command("MAIL FROM:<boss@example.com>").is_ok(), "{}", inner.gatepost.log().tail());
+        let logins = backend.wait_for_logins(n + 1);
+        assert_eq!((logins[n].user.as_str(), logins[n].password.as_str()), ("joe", "row-secret"));
+        client.quit();
+    }
+    assert_eq!((inner.gatepost.log().count("user=boss"), inner.gatepost.log().count("192.0.2.99")), (0, 0));
+}
+
+#[test]
+fn nobody_becomes_another_through_a_gatepost_in_front() {
+    let backend = FakeBackend::start(Backend::of(Protocol::Submission));
+    let inner = believing(&backend);
+    let users = checked_here(inner.at(Protocol::Submission).port(), r#", proxy_noauth = "y""#);
+    let more = listeners_for(Protocol::Submission);
+    let outer = Gate::start(&Want { users: &users, more: &more, ..Default::default() });
+    climb(outer.at(Protocol::Submission), &inner, &backend);
+    backend.finish();
+}
+
+#[test]
+fn nobody_becomes_another_through_an_nginx_in_front() {
+    let Some(_) = real::require("nginx") else { return };
+    let backend = FakeBackend::start(Backend::of(Protocol::Submission));
+    let inner = believing(&backend);
+    let to = inner.at(Protocol::Submission);
+    let check = move |asked: &Question| if asked.password == "mine" { Verdict::At(to) } else { Verdict::No("No.".into()) };
+    let nginx = Nginx::start(&[Way { auth: false, ..Way::submission() }], check);
+    climb(nginx.addr(0), &inner, &backend);
+    backend.finish();
+}
