@@ -42,6 +42,7 @@ fn once_shows_both_sides_and_all_checks_hold() {
         " HELO=laptop.example\n",
         "\n> At noon, behind the gate?                        | > At noon, behind the gate?\n",
         " | (took a letter of ",
+        " LOGIN=erin",
     ] {
         assert!(shown.contains(expected), "{expected:?} is missing in:\n{shown}");
     }
@@ -65,10 +66,10 @@ fn once_shows_both_sides_and_all_checks_hold() {
     let passed = shown.lines().filter(|line| line.starts_with("PASS ")).count();
     let readme = include_str!("../../../../README.md");
     assert!(readme.contains(&format!("every one of its {passed} checks held")), "README says how many: {passed}");
-    assert!(passed > 190 && shown.ends_with(&format!("\nall {passed} checks hold\n")), "{shown}");
+    assert!(passed > 200 && shown.ends_with(&format!("\nall {passed} checks hold\n")), "{shown}");
     assert!(!shown.contains("FAIL ") && !shown.contains('\x1b'), "{shown}");
     assert_eq!(shown.lines().find(|line| line.chars().count() > 110), None);
-    for password in ["wonderland", "canwefixit", "openthepod", "master-of-west"] {
+    for password in ["wonderland", "canwefixit", "openthepod", "gardenwall", "master-of-west"] {
         assert!(!shown.contains(password), "{password}");
     }
     assert_eq!(left_in(dir.path()), Vec::<String>::new());

@@ -3,7 +3,7 @@
 //! The witnesses are what was seen on the wire at both ends ([`Talk`]) and Gatepost's journal. A script that broke off is a
 //! check that fails; what it would have seen is then missing and fails as well.
 
-use super::scene::{ALICE, BOB, DAVE, DEPARTMENT, Doors, MASTER, NAME, PASSWORDS, Person};
+use super::scene::{ALICE, BOB, DAVE, DEPARTMENT, Doors, ERIN, MASTER, NAME, PASSWORDS, Person};
 use super::screen::{Screen, Tone};
 use super::script::{BEHIND, Behind, Dead, FORGED_IP, FORGED_SESSION, REACHED_THERE, Said, Talk, Wrong};
 use super::server::What;
@@ -31,6 +31,8 @@ pub struct Seen {
     pub dead: Played<Dead>,
     /// See above.
     pub behind: Played<Behind>,
+    /// See above; only in protocols that [vouch](Speech::vouches).
+    pub erin: Played<Said>,
 }
 
 impl Default for Seen {
@@ -38,14 +40,14 @@ impl Default for Seen {
         fn unplayed<T>() -> Played<T> {
             (Talk::default(), Err("was not played".to_owned()))
         }
-        Seen { alice: unplayed(), bob: unplayed(), wrong: unplayed(), dead: unplayed(), behind: unplayed() }
+        Seen { alice: unplayed(), bob: unplayed(), wrong: unplayed(), dead: unplayed(), behind: unplayed(), erin: unplayed() }
     }
 }
 
 impl Seen {
     /// What was said in all of them.
-    pub fn talks(&self) -> [&Talk; 5] {
-        [&self.alice.0, &self.bob.0, &self.wrong.0, &self.dead.0, &self.behind.0]
+    pub fn talks(&self) -> [&Talk; 6] {
+        [&self.alice.0, &self.bob.0, &self.wrong.0, &self.dead.0, &self.behind.0, &self.erin.0]
     }
 }
 
@@ -71,6 +73,9 @@ impl Checks {
         self.wrong(speech, &seen.wrong);
         self.dead(speech, &seen.dead, journal);
         self.behind(doors, &seen.behind, journal);
+        if speech.vouches() {
+            self.erin(doors, &seen.erin);
+        }
         self.ended(journal);
         self.about.clear();
     }
@@ -149,6 +154,20 @@ impl Checks {
         self.that(left, "somebody without a PROXY header at that port: not served, and the journal says why");
     }
 
+    fn erin(&mut self, doors: &Doors, (talk, outcome): &Played<Said>) {
+        let (speech, over) = (doors.speech, doors.safest_name());
+        let words = format!("erin: over {over}, every command but the wrong login answered OK");
+        let saw = self.script(&words, outcome);
+        let own = matches!(talk.login(), Some((user, None, by)) if user == ERIN.mailbox && by == speech.by(Mechanism::Xclient));
+        self.that(own, "erin: west let her in because Gatepost said who she is (proxy_noauth)");
+        let silent = talk.login().is_some() && !talk.heard().any(|line| line.starts_with("AUTH"));
+        self.that(silent, "erin: west heard no password, hers or any");
+        let wrong = speech.verdicts().wrong;
+        let refused = saw.is_some_and(|saw| saw.refused_first);
+        self.that(refused, &format!("erin: a wrong password got {wrong}, and west was not even connected"));
+        self.errand(speech, &ERIN, talk, saw, &speech.errand(&ERIN, &[]));
+    }
+
     fn ended(&mut self, journal: &[&str]) {
         for person in [&ALICE, &BOB] {
             let ended = journal.iter().any(|line| line.contains(" end ") && word(line, "user") == Some(person.user));
@@ -164,7 +183,7 @@ impl Checks {
         self.that(!believed, "the address, session and TTL that the untrusted client claimed reached neither journal nor server");
         let is_in = |line: &str| {
             PASSWORDS.iter().any(|password| {
-                let logins = [&ALICE, &BOB, &DAVE].map(|person| plain_response(person.user, password));
+                let logins = [&ALICE, &BOB, &DAVE, &ERIN].map(|person| plain_response(person.user, password));
                 line.contains(password) || logins.iter().any(|plain| line.contains(plain.as_str()))
             })
         };

@@ -254,6 +254,34 @@ fn what_each_script_is_about_is_checked() {
 }
 
 #[test]
+fn a_login_on_gateposts_word_is_checked() {
+    let failing = |user: &str, by: &'static str, heard: &str, refused_first: bool| {
+        let report = |what| Report { server: "west", from: address("127.0.0.1:7"), what };
+        let login = What::Login { user: user.to_owned(), master: None, by, introduced: true };
+        let mut reports = vec![
+            report(What::Told { who: Box::new(told()), by: "XCLIENT", protected: true }),
+            report(What::Heard(heard.to_owned())),
+            report(login),
+        ];
+        reports.extend(taken(&Submission, &ERIN).into_iter().map(|took| report(What::Took(took))));
+        let talk = Talk { client: Some(address(CLIENT)), rows: Vec::new(), reports };
+        let arrived = Some(Submission.errand(&ERIN, &[]).goods);
+        let mut checks = Checks::default();
+        checks.erin(&doors(&Submission), &(talk, Ok(Said { arrived, pipelined: false, refused_first })));
+        checks.all.into_iter().filter(|(holds, _)| !holds).map(|(_, text)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(failing("erin", "XCLIENT LOGIN", "EHLO x", true), Vec::<String>::new());
+    for (seen, expected) in [
+        (failing("bob", "XCLIENT LOGIN", "EHLO x", true), "erin: west let her in"),
+        (failing("erin", "AUTH PLAIN", "EHLO x", true), "erin: west let her in"),
+        (failing("erin", "XCLIENT LOGIN", "AUTH PLAIN ***", true), "erin: west heard no password"),
+        (failing("erin", "XCLIENT LOGIN", "EHLO x", false), "erin: a wrong password"),
+    ] {
+        assert!(seen.len() == 1 && seen[0].starts_with(expected), "{expected}: {seen:?}");
+    }
+}
+
+#[test]
 fn a_password_or_a_forgery_in_the_journal_is_found() {
     let leak = |line: &str| {
         let mut scene = Scene::of_alice(&Pop3);

@@ -1,6 +1,6 @@
 //! What the person at the terminal of `gatepost demo` needs to know: who is where, and lines to paste.
 
-use super::scene::{ALICE, BOB, DAVE, Doors, NAME, Person, Scene};
+use super::scene::{ALICE, BOB, DAVE, Doors, ERIN, NAME, Person, Scene};
 use super::screen::{Screen, Tone};
 use super::speech::title;
 use std::net::SocketAddr;
@@ -33,6 +33,7 @@ pub fn text(scene: &Scene, screen: Screen) -> String {
   {} on east, which checks the password
   {} on west; Gatepost checks the password and a master user signs in
   {} on north, which is down: Gatepost says \"try later\"
+  {} on west, for sending only: it takes Gatepost's word for who she is, and hears no password
 
   {config}   the configuration, as you would write it
   {users}        the user database
@@ -53,6 +54,7 @@ pub fn text(scene: &Scene, screen: Screen) -> String {
         who(&ALICE),
         who(&BOB),
         who(&DAVE),
+        who(&ERIN),
         heading("Try, in another terminal:"),
         each(&|doors| doors.speech.paste(doors, &files).join("\n"), "\n"),
         heading("Or by hand:"),

@@ -143,6 +143,7 @@ fn identity(who: &OriginUpdate) -> String {
     word("session", who.session.as_ref().map(ToString::to_string));
     word("ttl", who.hops.map(|hops| hops.get().to_string()));
     word("tls", who.transport.map(|transport| transport.as_str().to_owned()));
+    word("login", who.user.as_ref().and_then(Told::known).map(str::to_owned));
     word("helo", who.helo.as_ref().and_then(Told::known).map(str::to_owned));
     for field in &who.forward {
         word(&format!("forward.{}", clean(&field.name)), Some(field.value.clone()));

@@ -4,7 +4,7 @@
 //! protocol. A run shows the same as the one before but for ports, times and session identifiers.
 
 use super::checks::{Checks, Seen};
-use super::scene::{ALICE, BOB, DAVE, Doors, Scene};
+use super::scene::{ALICE, BOB, DAVE, Doors, ERIN, Scene};
 use super::screen::{Screen, Tone, WIDTH, fold};
 use super::script::{Stage, Talk};
 use super::server::Report;
@@ -93,5 +93,11 @@ async fn scripts(stage: &Stage<'_>, doors: &Doors, screen: Screen) -> Seen {
     seen.behind.1 = stage.behind(talk).await;
     let words = format!("alice by way of a balancer, over {safest} behind a PROXY header; then somebody without one");
     talk.print(screen, &words, ALICE.server);
+
+    if doors.speech.vouches() {
+        let talk = &mut seen.erin.0;
+        seen.erin.1 = stage.erin(talk).await;
+        talk.print(screen, &format!("erin, over {safest}, after a wrong password; west is told no password"), ERIN.server);
+    }
     seen
 }

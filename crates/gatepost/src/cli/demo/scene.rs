@@ -49,10 +49,12 @@ pub const ALICE: Person = Person { user: "alice", password: "wonderland", server
 pub const BOB: Person = Person { user: "bob@example.com", password: "canwefixit", server: "west", mailbox: "bob" };
 /// Lives on north, which is down.
 pub const DAVE: Person = Person { user: "dave", password: "openthepod", server: "north", mailbox: "dave" };
+/// Sends by way of west, which takes Gatepost's word for who she is; Gatepost checks the password. In Submission only.
+pub const ERIN: Person = Person { user: "erin", password: "gardenwall", server: "west", mailbox: "erin" };
 /// Who may sign in on west for anybody.
 pub const MASTER: (&str, &str) = ("gatepost", "master-of-west");
 /// Every password of the demo.
-pub const PASSWORDS: [&str; 4] = [ALICE.password, BOB.password, DAVE.password, MASTER.1];
+pub const PASSWORDS: [&str; 5] = [ALICE.password, BOB.password, DAVE.password, ERIN.password, MASTER.1];
 /// The column `forward_department` of bob's row.
 pub const DEPARTMENT: &str = "buildings";
 /// The name in the certificate of Gatepost.
@@ -153,6 +155,7 @@ impl Scene {
                 mailbox: ALICE.mailbox,
                 password: Some(ALICE.password),
                 master: None,
+                vouched: None,
                 tls: None,
                 letters: of_east,
                 shelf: Arc::default(),
@@ -165,6 +168,7 @@ impl Scene {
                 // Nobody has ever told west bob's password: only the master user comes in.
                 password: None,
                 master: Some(MASTER),
+                vouched: Some(ERIN.mailbox),
                 tls: Some(tls.map_err(told("TLS for west"))?),
                 letters: of_west,
                 shelf: Arc::default(),
@@ -242,7 +246,7 @@ path = "users.db"
 query = '''
 SELECT password, CASE WHEN password IS NULL THEN 'Y' END AS nopassword, 'Y' AS proxy,
        host, hostip, (SELECT port FROM ports WHERE ports.host = proxy.host AND ports.protocol = '%s') AS port,
-       starttls, destuser, master, pass, proxy_timeout, department AS forward_department
+       starttls, destuser, master, pass, proxy_noauth, proxy_timeout, department AS forward_department
 FROM proxy WHERE user = '%u'
 '''
 
@@ -287,6 +291,7 @@ fn write_users(path: &Path, doors: &[Doors], north: SocketAddr) -> rusqlite::Res
            destuser      TEXT NOT NULL DEFAULT '', -- the name on the mail server, if another one
            master        TEXT,                     -- who signs in for the user, with the password pass
            pass          TEXT,
+           proxy_noauth  TEXT,                     -- in Submission the server hears who it is, and no password
            proxy_timeout TEXT,                     -- how long to try, if not as [backend] says
            department    TEXT                      -- told to the mail server as forwarded field
          );
@@ -299,12 +304,16 @@ fn write_users(path: &Path, doors: &[Doors], north: SocketAddr) -> rusqlite::Res
     )?;
     let east_name = Ipv4Addr::LOCALHOST.to_string();
     let loopback = east_name.as_str();
-    let insert = "INSERT INTO proxy VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    let none = None::<&str>;
-    db.execute(insert, (ALICE.user, none, loopback, none, none, "", none, none, none, none))?;
-    let bob = (BOB.user, ssha256(BOB.password), WEST_NAME, loopback, "Y", BOB.mailbox, MASTER.0, MASTER.1, none, DEPARTMENT);
+    // One of each kind; what a person's row does not say is NULL.
+    db.execute("INSERT INTO proxy (user, host) VALUES (?1, ?2)", (ALICE.user, loopback))?;
+    let insert = "INSERT INTO proxy (user, password, host, hostip, starttls, destuser, master, pass, department) \
+                  VALUES (?1, ?2, ?3, ?4, 'Y', ?5, ?6, ?7, ?8)";
+    let bob = (BOB.user, ssha256(BOB.password), WEST_NAME, loopback, BOB.mailbox, MASTER.0, MASTER.1, DEPARTMENT);
     db.execute(insert, bob)?;
-    db.execute(insert, (DAVE.user, none, NORTH_NAME, loopback, none, "", none, none, "500ms", none))?;
+    let insert = "INSERT INTO proxy (user, host, hostip, proxy_timeout) VALUES (?1, ?2, ?3, '500ms')";
+    db.execute(insert, (DAVE.user, NORTH_NAME, loopback))?;
+    let insert = "INSERT INTO proxy (user, password, host, hostip, starttls, proxy_noauth) VALUES (?1, ?2, ?3, ?4, 'Y', 'Y')";
+    db.execute(insert, (ERIN.user, ssha256(ERIN.password), WEST_NAME, loopback))?;
     for at in doors {
         for (host, port) in [(loopback, at.east.port()), (WEST_NAME, at.west.port()), (NORTH_NAME, north.port())] {
             db.execute("INSERT INTO ports VALUES (?1, ?2, ?3)", (host, at.speech.name(), port))?;

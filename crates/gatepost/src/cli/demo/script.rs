@@ -6,7 +6,7 @@
 use super::client::Client;
 use super::guest::Took;
 use super::once::{Reports, take};
-use super::scene::{ALICE, BOB, DAVE, Doors, NAME};
+use super::scene::{ALICE, BOB, DAVE, Doors, ERIN, NAME};
 use super::screen::{Screen, Tone, side_by_side};
 use super::server::{Report, What};
 use super::speech::{Answer, Errand, plain_response};
@@ -191,6 +191,22 @@ impl Stage<'_> {
         };
         self.row(talk, &mut stranger);
         Ok(Behind { left_without })
+    }
+
+    /// Signs in at the second try where the server is told who she is and no password, and does her errand.
+    ///
+    /// # Errors
+    /// See [`Stage::alice`].
+    pub async fn erin(&self, talk: &mut Talk) -> Result<Said, String> {
+        let mut client = self.enter('g', talk).await?;
+        let refused = self.sign_in(&mut client, ERIN.user, &format!("wrong-{}", ERIN.password)).await;
+        let refused_first = refused.is_ok_and(|answer| self.is_wrong_password(&answer)) && self.nobody_asked(talk);
+        self.row(talk, &mut client);
+        let login = self.sign_in(&mut client, ERIN.user, ERIN.password).await;
+        self.row(talk, &mut client);
+        self.expect_ok(login)?;
+        let arrived = self.run(&self.doors.speech.errand(&ERIN, &[]), talk, &mut client).await?;
+        Ok(Said { arrived, pipelined: false, refused_first })
     }
 
     /// Connects where TLS begins as early as it can, up to where a login may be said.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use wire::login::{Login, LoginEvent, Refusal, Terms, Welcome};
+use wire::login::{Login, LoginEvent, Mechanism, Refusal, Terms, Welcome};
 use wire::machine::Step;
 use wire::origin::{OriginUpdate, Told, Transport};
 
@@ -47,6 +47,8 @@ pub struct MailServer {
     pub password: Option<&'static str>,
     /// Who may sign in for the user, if anybody: name and password.
     pub master: Option<(&'static str, &'static str)>,
+    /// Whoever calls is believed that this user has signed in there, where a protocol has a word for that.
+    pub vouched: Option<&'static str>,
     /// Where given, TLS by STARTTLS is offered, and no password is taken without it.
     pub tls: Option<Acceptor>,
     /// What lies in the mailbox.
@@ -161,6 +163,9 @@ impl MailServer {
             login.user == name && bool::from(right)
         };
         match &login.authzid {
+            _ if login.mechanism == Mechanism::Xclient => {
+                self.vouched.filter(|vouched| login.user == *vouched).map(|vouched| (vouched.to_owned(), None))
+            }
             None => self.password.is_some_and(|password| is_right((self.mailbox, password))).then(|| (login.user.clone(), None)),
             Some(user) => {
                 (user == self.mailbox && self.master.is_some_and(is_right)).then(|| (user.clone(), Some(login.user.clone())))
@@ -173,7 +178,7 @@ impl MailServer {
             starttls: !protected && self.tls.is_some(),
             password_allowed: protected || self.tls.is_none(),
             trusted: true,
-            may_vouch: false,
+            may_vouch: self.vouched.is_some(),
             xclient_as_exim: false,
             server: self.name.to_owned(),
             capability: speech.capability().to_owned(),

@@ -7,7 +7,6 @@ use super::*;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use wire::login::Mechanism;
 use wire::secret::Secret;
 
 fn server(password: Option<&'static str>, tell: impl Fn(Report) + Send + Sync + 'static) -> MailServer {
@@ -16,6 +15,7 @@ fn server(password: Option<&'static str>, tell: impl Fn(Report) + Send + Sync + 
         mailbox: "alice",
         password,
         master: Some(("gatepost", "m")),
+        vouched: Some("erin"),
         tls: None,
         letters: letters::of_east().into(),
         shelf: Arc::default(),
@@ -33,10 +33,20 @@ fn only_the_right_password_opens_the_mailbox() {
     };
     assert_eq!(try_it(Some("pw"), "alice", None, "pw"), Some(("alice".to_owned(), None)));
     assert_eq!(try_it(None, "gatepost", Some("alice"), "m"), Some(("alice".to_owned(), Some("gatepost".to_owned()))));
+    let vouch = |user: &str| {
+        server(Some("pw"), drop).let_in(&Login {
+            user: user.to_owned(),
+            authzid: None,
+            password: None,
+            mechanism: Mechanism::Xclient,
+        })
+    };
+    assert_eq!((vouch("erin"), vouch("alice")), (Some(("erin".to_owned(), None)), None));
     for (own, user, authzid, password) in [
         (Some("pw"), "alice", None, "p"),
         (Some("pw"), "alice", None, ""),
         (Some("pw"), "bob", None, "pw"),
+        (Some("pw"), "erin", None, ""),
         (Some("pw"), "gatepost", None, "m"),
         (Some("pw"), "gatepost", Some("bob"), "m"),
         (Some("pw"), "gatepost", Some("alice"), "pw"),

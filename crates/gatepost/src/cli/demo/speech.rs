@@ -95,6 +95,10 @@ pub trait Speech: Sync {
     fn plain(&self, response: &str) -> String;
     /// What somebody signs in for. `letters`: what lies in the mailbox.
     fn errand(&self, person: &Person, letters: &[Letter]) -> Errand;
+    /// Gatepost can say who the user is in place of a password (`proxy_noauth`).
+    fn vouches(&self) -> bool {
+        false
+    }
     /// What else must hold of somebody's errand: whether it does, and in words.
     fn special(&self, _person: &Person, _talk: &Talk) -> Vec<(bool, String)> {
         Vec::new()

@@ -11,7 +11,7 @@ mod mailbox;
 use super::guest::{Guest, Took};
 use super::invitation::{Files, curl};
 use super::letters::Letter;
-use super::scene::{BOB, Doors, Person};
+use super::scene::{ALICE, BOB, Doors, Person};
 use super::script::Talk;
 use super::speech::{Answer, Errand, Is, Speech, Turn, Verdicts, first_line, plain_response};
 use mailbox::Mailbox;
@@ -164,6 +164,10 @@ impl Speech for Submission {
         }
     }
 
+    fn vouches(&self) -> bool {
+        true
+    }
+
     fn special(&self, person: &Person, talk: &Talk) -> Vec<(bool, String)> {
         let server = person.server;
         let called = talk.told().is_some_and(|who| who.helo.as_ref().and_then(Told::known) == Some(HELO));
@@ -186,9 +190,11 @@ impl Speech for Submission {
 }
 
 /// From whom somebody's letter is, and to whom.
-fn envelope(person: &Person) -> (&'static str, &'static str) {
-    const ALICES: &str = "alice@localhost";
-    if person.user == BOB.user { (BOB.user, ALICES) } else { (ALICES, BOB.user) }
+fn envelope(person: &Person) -> (String, String) {
+    let address =
+        |Person { user, .. }: &Person| if user.contains('@') { (*user).to_owned() } else { format!("{user}@localhost") };
+    let to = if person.user == ALICE.user { &BOB } else { &ALICE };
+    (address(person), address(to))
 }
 
 fn word(line: &[u8]) -> &[u8] {
@@ -197,7 +203,6 @@ fn word(line: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scene::ALICE;
     use super::super::tape::Tape;
     use super::*;
 
@@ -246,6 +251,7 @@ mod tests {
 
     #[test]
     fn alice_writes_to_bob_and_bob_to_alice() {
-        assert_eq!((envelope(&ALICE), envelope(&BOB)), (("alice@localhost", BOB.user), (BOB.user, "alice@localhost")));
+        let (alice, bob) = ("alice@localhost".to_owned(), BOB.user.to_owned());
+        assert_eq!((envelope(&ALICE), envelope(&BOB)), ((alice.clone(), bob.clone()), (bob, alice)));
     }
 }
