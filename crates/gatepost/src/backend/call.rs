@@ -249,9 +249,13 @@ impl Call<'_> {
     ) -> Result<SignedIn, Failure> {
         let Call { means, route, words, at, deadline, place, .. } = self;
         let Reached { mut conn, mut tls, greet_by, left_out } = reached;
+        let introduction = (words.introduction)();
+        // A backend that refused to hear more may know as much.
+        let helo = introduction.as_ref().and_then(|intro| intro.origin.helo.as_ref()?.known()).map(str::to_owned);
         let plan = Plan {
             secure: route.secure,
-            introduce: (words.introduction)().filter(|_| self.refused.is_none()),
+            helo,
+            introduce: introduction.filter(|_| self.refused.is_none()),
             sign_in: (words.sign_in)(),
             one_at_a_time: route.one_at_a_time,
             identity_refused: means.identity_refused,

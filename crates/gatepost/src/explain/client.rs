@@ -61,7 +61,7 @@ impl Client<'_> {
         });
         // TLS is in place already where there is some, and nothing has to be said in one flight.
         let (server, identity_refused) = (self.helo.to_owned(), IdentityRefused::Continue);
-        Plan { secure: Secure::Never, introduce, sign_in, one_at_a_time: true, identity_refused, server }
+        Plan { secure: Secure::Never, introduce, sign_in, one_at_a_time: true, identity_refused, server, helo: None }
     }
 
     /// Begins.

@@ -39,6 +39,7 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
         one_at_a_time: true,
         identity_refused: ready.means.identity_refused,
         server: ready.means.server.to_owned(),
+        helo: None,
     };
     let terms = |secured: bool| Terms {
         starttls: !secured,

@@ -145,5 +145,6 @@ fn one_that_refuses_half_way_is_called_anew_or_not_at_all() {
     assert!(way.gatepost.wait_for(" identity-refused ").contains("unrecognised parameter"));
     let seen = backend.wait_for_logins(1).remove(0);
     assert_eq!(seen.commands, ["EHLO", "AUTH"], "on a connection of its own");
+    assert_eq!(seen.hellos, [format!("EHLO {HELLO}")], "and it may know as much");
     assert_eq!(backend.connections(), 3);
 }

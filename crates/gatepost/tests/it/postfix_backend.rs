@@ -154,7 +154,7 @@ fn where_it_refuses_what_it_offers_the_journal_says_so() {
         way.sign_in(&mut client, &alice());
         send(client, code);
         let received = delivered(&postfix, code).received();
-        assert!(received.contains(" (unknown [127.0.0.1])"), "{received}");
+        assert!(received.starts_with(&format!("from {HELLO} (unknown [127.0.0.1])")), "{received}");
         let warning = way.gatepost.wait_for(" identity-refused ");
         assert!(warning.contains(" warning ") && warning.contains(code), "{warning}");
         assert!(way.login_line(1).contains(" identity=not-told "), "{}", way.login_line(1));

@@ -62,6 +62,8 @@ pub struct Plan {
     pub identity_refused: IdentityRefused,
     /// What we call ourselves (SMTP `EHLO`).
     pub server: String,
+    /// What the client calls itself, for a backend that may know it and is not to hear it in an introduction.
+    pub helo: Option<String>,
 }
 
 /// What becomes of a login whose backend refuses to hear who is calling (`identity_refused`).

@@ -129,7 +129,7 @@ impl Submission {
     /// The name to greet with, by this plan, where nobody can listen or nothing better will come.
     fn name<'a>(&self, plan: &'a Plan) -> &'a str {
         let told = plan.introduce.as_ref().and_then(|intro| intro.origin.helo.as_ref()?.known());
-        told.filter(|name| !self.own_name_only && xclient::is_helo(name)).unwrap_or(&plan.server)
+        told.or(plan.helo.as_deref()).filter(|name| !self.own_name_only && xclient::is_helo(name)).unwrap_or(&plan.server)
     }
 
     fn ehlo(&mut self, name: &str, out: &mut BytesMut) -> Result<Said, Stumble> {

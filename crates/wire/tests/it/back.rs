@@ -271,5 +271,6 @@ fn plan(note: &Note) -> Plan {
         one_at_a_time: note.has("one_at_a_time"),
         identity_refused: if note.has("identity_continue") { IdentityRefused::Continue } else { IdentityRefused::Fail },
         server: "proxy.example".into(),
+        helo: None,
     }
 }

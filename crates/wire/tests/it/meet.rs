@@ -171,6 +171,7 @@ impl Meeting {
             one_at_a_time: chunk.is_multiple_of(2),
             identity_refused: IdentityRefused::Fail,
             server: "proxy.example".into(),
+            helo: None,
         };
         Meeting {
             dance: Dance::new((way.spoken.dialect)(), plan),

@@ -124,6 +124,7 @@ impl Call<'_> {
             one_at_a_time: false,
             identity_refused: IdentityRefused::Continue,
             server: "doctor.gatepost.invalid".to_owned(),
+            helo: None,
         }
     }
 

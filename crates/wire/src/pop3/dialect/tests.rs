@@ -23,6 +23,7 @@ fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
         one_at_a_time: false,
         identity_refused: IdentityRefused::Continue,
         server: "proxy.example".into(),
+        helo: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn plan(secure: Secure, mechanism: Option<Mechanism>, noauth: bool) -> Plan {
         one_at_a_time: false,
         identity_refused: IdentityRefused::Continue,
         server: "proxy.example".into(),
+        helo: None,
     }
 }
 
