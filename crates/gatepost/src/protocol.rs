@@ -16,6 +16,8 @@ pub type Pair = (Vec<u8>, Option<Vec<u8>>);
 pub struct Protocol {
     /// The name in `[[listen]] protocol`, in the query variable `%s`, and in the journal.
     pub name: &'static str,
+    /// What Dovecot's `doveadm` calls it.
+    pub service: &'static str,
     /// The registered port, in clear or with STARTTLS.
     pub port: u16,
     /// The name with TLS from the first byte, and its registered port, where there is one.
@@ -141,6 +143,7 @@ pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3, MANAGESIEVE, SUBMISSION];
 
 const IMAP: Protocol = Protocol {
     name: "imap",
+    service: "imap",
     port: 143,
     implicit: Some(("imaps", 993)),
     alpn: &["imap"],
@@ -164,6 +167,7 @@ const IMAP: Protocol = Protocol {
 
 const POP3: Protocol = Protocol {
     name: "pop3",
+    service: "pop3",
     port: 110,
     implicit: Some(("pop3s", 995)),
     alpn: &["pop3"],
@@ -188,6 +192,7 @@ const POP3: Protocol = Protocol {
 
 const MANAGESIEVE: Protocol = Protocol {
     name: "managesieve",
+    service: "sieve",
     port: 4190,
     implicit: None,
     alpn: &["managesieve"],
@@ -219,6 +224,7 @@ const MANAGESIEVE: Protocol = Protocol {
 
 const SUBMISSION: Protocol = Protocol {
     name: "submission",
+    service: "submission",
     port: 587,
     implicit: Some(("submissions", 465)),
     // None is registered; this is what servers confirm that have one.

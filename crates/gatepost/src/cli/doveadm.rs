@@ -10,6 +10,7 @@ use super::ask::{At, Whom, shown};
 use super::kick::kick;
 use super::sessions::{field, list};
 use super::table::Table;
+use crate::protocol;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,16 +136,16 @@ impl Doveadm {
         let text = |session: &Value, name: &str| field(session, name);
         if who.separate {
             let titles = titles(&[("username", "username"), ("service", "proto"), ("pid", "pid"), ("ip", "ip")]);
-            let rows = sessions.iter().map(|session| {
-                vec![text(session, "user"), text(session, "protocol"), text(session, "pid"), ip(&text(session, "client"))]
-            });
+            let rows = sessions
+                .iter()
+                .map(|session| vec![text(session, "user"), service(session), text(session, "pid"), ip(&text(session, "client"))]);
             self.print(&titles, &rows.collect::<Vec<_>>());
             return Ok(ExitCode::SUCCESS);
         }
         // One line for each user and service.
         let mut lines: BTreeMap<(String, String), Line> = BTreeMap::new();
         for session in &sessions {
-            let line = lines.entry((text(session, "user"), text(session, "protocol"))).or_default();
+            let line = lines.entry((text(session, "user"), service(session))).or_default();
             line.count += 1;
             line.pids.insert(text(session, "pid"));
             line.ips.insert(ip(&text(session, "client")));
@@ -174,7 +175,7 @@ impl Doveadm {
             let backend = field(session, "backend");
             let mut row = vec![field(session, "user")];
             row.extend(names.iter().map(|name| session.get("fields").map(|fields| field(fields, name)).unwrap_or_default()));
-            row.extend([field(session, "protocol"), ip(&field(session, "client")), ip(&backend), port(&backend)]);
+            row.extend([service(session), ip(&field(session, "client")), ip(&backend), port(&backend)]);
             row
         });
         self.print(&all, &rows.collect::<Vec<_>>());
@@ -280,6 +281,12 @@ fn kick_pairs(name: &str, command: &KickUsers) -> Result<Vec<(&'static str, Stri
         pairs.push(("field", field.clone()));
     }
     Ok(pairs)
+}
+
+/// The protocol, as Dovecot calls it.
+fn service(session: &Value) -> String {
+    let name = field(session, "protocol");
+    protocol::find(&name).map_or(name, |protocol| protocol.service.to_owned())
 }
 
 fn ip(at: &str) -> String {

@@ -1,7 +1,7 @@
 //! `gatepost doveadm` beside a real doveadm: the same sessions, the same columns, words and exit codes.
 
 use crate::admin::verb;
-use crate::gate::{Gate, POP3_TOO, Want};
+use crate::gate::{Gate, OTHERS_TOO, Want, each_at_its_own};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::process::Command;
@@ -37,26 +37,22 @@ fn titles_and_rows(text: &str, is_title: impl Fn(&str) -> bool) -> (String, Vec<
 #[test]
 fn proxy_list_has_dovecot_s_columns() {
     let Some(_) = real::require("dovecot") else { return };
-    let (imap, pop3) = (
-        FakeBackend::start(testkit::peer::Backend::of(Protocol::Imap)),
-        FakeBackend::start(testkit::peer::Backend::of(Protocol::Pop3)),
-    );
+    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(testkit::peer::Backend::of(protocol)));
     let fields = vec!["user_alias=ali-%n".to_owned(), "user_team=blue".to_owned()];
-    let proxy =
-        Proxy::start(ProxyOptions { elsewhere: vec![(Protocol::Pop3, pop3.addr())], fields, ..ProxyOptions::to(imap.addr()) });
-    let block = |backend: &FakeBackend| {
-        let (name, port) = (backend.protocol().name(), backend.port());
-        let fields = "proxy = \"y\", nopassword = \"y\", host = \"127.0.0.1\", user_alias = \"ali-%n\", user_team = \"blue\"";
-        format!(
-            "[[users]]\nname = \"{name}\"\nprotocols = [\"{name}\"]\ndriver = \"static\"\nfields = {{ {fields}, port = \"{port}\" }}\n"
-        )
-    };
-    let gate = Gate::start(&Want { users: &(block(&imap) + &block(&pop3)), more: POP3_TOO, ..Default::default() });
+    let elsewhere = backends.iter().map(|backend| (backend.protocol(), backend.addr())).collect();
+    let proxy = Proxy::start(ProxyOptions { elsewhere, fields, ..ProxyOptions::to(backends[0].addr()) });
+    let users = each_at_its_own(&backends, ", user_alias = \"ali-%n\", user_team = \"blue\"");
+    let gate = Gate::start(&Want { users: &users, more: OTHERS_TOO, ..Default::default() });
 
     let mut clients = Vec::new();
-    for (protocol, user) in
-        [(Protocol::Imap, "alice"), (Protocol::Imap, "alice"), (Protocol::Imap, "bob@example.com"), (Protocol::Pop3, "carol")]
-    {
+    for (protocol, user) in [
+        (Protocol::Imap, "alice"),
+        (Protocol::Imap, "alice"),
+        (Protocol::Imap, "bob@example.com"),
+        (Protocol::Pop3, "carol"),
+        (Protocol::ManageSieve, "dave"),
+        (Protocol::Submission, "erin"),
+    ] {
         for at in [proxy.addresses().of(protocol), gate.at(protocol)] {
             let mut client = AnyClient::connect_from(protocol, CLIENT, at);
             client.greeting();
@@ -72,7 +68,7 @@ fn proxy_list_has_dovecot_s_columns() {
         assert_eq!((code, our_code), (Some(0), Some(0)));
         let keys = |line: &str| line.starts_with("username\t") || line.starts_with("username ");
         let (theirs, our_text) = (titles_and_rows(&theirs, keys), titles_and_rows(&our_text, |_| false));
-        assert_eq!(theirs.1.len(), 4, "{theirs:?}");
+        assert_eq!(theirs.1.len(), 6, "{theirs:?}");
         assert_eq!(our_text, theirs, "{format}");
     }
     let (_, theirs) = doveadm(&proxy, &["-f", "flow", "proxy", "list"]);
@@ -109,17 +105,19 @@ fn proxy_list_has_dovecot_s_columns() {
 fn who_and_kick_have_dovecot_s_words() {
     let Some(_) = real::require("dovecot") else { return };
     let dovecot = Backend::start(Options { extra: "disable_plaintext_auth = no\n".into(), ..Default::default() });
-    let backend = FakeBackend::start(testkit::peer::Backend::of(Protocol::Imap));
-    let gate = Gate::start(&Want { users: &crate::gate::everybody_at(backend.addr(), ""), ..Default::default() });
-    let on = |user: &str| {
-        [dovecot.addresses().of(Protocol::Imap), gate.imap()].map(|at| {
-            let mut client = AnyClient::connect_from(Protocol::Imap, CLIENT, at);
+    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(testkit::peer::Backend::of(protocol)));
+    let users = each_at_its_own(&backends, "");
+    let gate = Gate::start(&Want { users: &users, more: OTHERS_TOO, ..Default::default() });
+    let on = |protocol: Protocol, user: &str| {
+        [dovecot.addresses().of(protocol), gate.at(protocol)].map(|at| {
+            let mut client = AnyClient::connect_from(protocol, CLIENT, at);
             client.greeting();
             assert!(client.login(user, &format!("{user}-secret")).ok, "{}", dovecot.log().tail());
             client
         })
     };
-    let (alice, again, bob) = (on("alice"), on("alice"), on("bob"));
+    let (alice, again, bob) = (on(Protocol::Imap, "alice"), on(Protocol::Imap, "alice"), on(Protocol::Imap, "bob"));
+    let others = [Protocol::Pop3, Protocol::ManageSieve, Protocol::Submission].map(|protocol| on(protocol, "bob"));
     // Process ids differ, and Dovecot has one for each session; all else is the same.
     let without_pids = |text: &str| -> Vec<String> {
         text.lines()
@@ -135,8 +133,8 @@ fn who_and_kick_have_dovecot_s_words() {
             .collect()
     };
     // A session is told to Dovecot's anvil a little behind the login.
-    let all_on = || Some(doveadm(&dovecot, &["who", "-1"]).1).filter(|text| text.lines().count() == 4);
-    poll(PATIENCE, all_on).expect("three sessions of Dovecot");
+    let all_on = || Some(doveadm(&dovecot, &["who", "-1"]).1).filter(|text| text.lines().count() == 7);
+    poll(PATIENCE, all_on).expect("six sessions of Dovecot");
     for (words, format) in
         [(&["who"][..], "table"), (&["who", "-1"], "table"), (&["who", "-1"], "tab"), (&["who", "alice"], "tab")]
     {
@@ -160,7 +158,7 @@ fn who_and_kick_have_dovecot_s_words() {
     assert_eq!(words(our_text), words(theirs));
     let [mut dovecot_bob, mut our_bob] = bob;
     assert!(dovecot_bob.noop().ok && our_bob.noop().ok);
-    drop((alice, again));
+    drop((alice, again, others));
 
     let mut dovecot = dovecot;
     dovecot.stop();
