@@ -1,6 +1,6 @@
 //! The admin socket and its verbs: who is on, kick, holds, access.
 
-use crate::gate::{BINARY, Gate, POP3_TOO, Want, config, echo_backend, everybody_at};
+use crate::gate::{BINARY, Gate, OTHERS_TOO, Want, config, each_at_its_own, echo_backend, everybody_at};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -48,7 +48,7 @@ pub fn on_socket(gate: &Gate, request: &str) -> (u16, String) {
 fn who_is_on_is_listed_with_all_that_is_known() {
     let backend = echo_backend();
     let users = everybody_at(backend.addr(), ", destuser = \"%n-box\", user_alias = \"ali\"");
-    let gate = Gate::start(&Want { users: &users, more: POP3_TOO, trust: "networks = [\"127.0.0.1\"]", ..Default::default() });
+    let gate = Gate::start(&Want { users: &users, more: OTHERS_TOO, trust: "networks = [\"127.0.0.1\"]", ..Default::default() });
     let mut alice = gate.tls_client();
     alice.command("ID (\"x-originating-ip\" \"192.0.2.9\" \"x-originating-port\" \"999\" \"x-session-id\" \"sess9\")");
     assert!(alice.login("alice@example.com", "x").is_ok());
@@ -174,25 +174,21 @@ fn a_reader_that_has_gone_is_no_failure() {
 /// Both sides are closed within a second: the client hears a goodbye, the backend sees the end.
 #[test]
 fn kick_by_each_key_with_500_on() {
-    let (imap, pop3) = (FakeBackend::start(Backend::of(Protocol::Imap)), FakeBackend::start(Backend::of(Protocol::Pop3)));
-    let block = |backend: &FakeBackend| {
-        let (name, port) = (backend.protocol().name(), backend.port());
-        let fields = "proxy = \"y\", nopassword = \"y\", host = \"127.0.0.1\", destuser = \"box-%u\", user_alias = \"alias-%u\"";
-        format!(
-            "[[users]]\nname = \"{name}\"\nprotocols = [\"{name}\"]\ndriver = \"static\"\nfields = {{ {fields}, port = \"{port}\" }}\n"
-        )
+    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+    let users = each_at_its_own(&backends, ", destuser = \"box-%u\", user_alias = \"alias-%u\"");
+    let gate = Gate::start(&Want { users: &users, more: OTHERS_TOO, trust: "networks = [\"127.0.0.1\"]", ..Default::default() });
+    let by = |n: usize| match n % 10 {
+        7 => Protocol::Submission,
+        8 => Protocol::ManageSieve,
+        9 => Protocol::Pop3,
+        _ => Protocol::Imap,
     };
-    let gate = Gate::start(&Want {
-        users: &(block(&imap) + &block(&pop3)),
-        more: POP3_TOO,
-        trust: "networks = [\"127.0.0.1\"]",
-        ..Default::default()
-    });
-    let is_pop3 = |n: usize| n % 10 == 9;
-    // Client n is 198.51.x.y, its session id is s-n, its user u-n; a tenth comes by POP3.
+    let is_imap = |n: usize| by(n) == Protocol::Imap;
+    let on = || backends.iter().map(FakeBackend::concurrent).sum::<usize>();
+    // Client n is 198.51.x.y, its session id is s-n, its user u-n; a tenth comes by each of the others.
     let mut clients: Vec<Option<AnyClient>> = (0..500)
         .map(|n| {
-            let mut client = gate.any_client(if is_pop3(n) { Protocol::Pop3 } else { Protocol::Imap });
+            let mut client = gate.any_client(by(n));
             let ip = format!("198.51.{}.{}:{}", 100 + n / 250, n % 250 + 1, 1000 + n);
             client.introduce(ip.parse().unwrap(), &format!("s-{n}"), 5);
             let outcome = client.login(&format!("u-{n}"), "x");
@@ -202,37 +198,45 @@ fn kick_by_each_key_with_500_on() {
         .collect();
     assert_eq!(sessions(&gate, &["--state", "relayed"]).len(), 500);
 
-    let at = imap.addr().to_string();
+    let at = backends[0].addr().to_string();
     for (words, who) in [
         (&["kick", "u-0"][..], vec![0]),
         (&["kick", "--user", "u-1?"], (10..20).collect::<Vec<usize>>()),
         (&["kick", "--destuser", "box-u-2"], vec![2]),
         (&["kick", "--client", "198.51.100.4"], vec![3]),
-        (&["kick", "--client", "198.51.101.192/26", "--protocol", "imap"], (441..500).filter(|n| !is_pop3(*n)).collect()),
+        (&["kick", "--client", "198.51.101.192/26", "--protocol", "imap"], (441..500).filter(|n| is_imap(*n)).collect()),
         (&["kick", "--session", "s-5"], vec![5]),
         (&["kick", "--user", "u-6", "--backend", &at], vec![6]),
         (&["doveadm", "kick", "u-7"], vec![7]),
         (&["doveadm", "proxy", "kick", "-f", "user_alias", "alias-u-8"], vec![8]),
-        (&["kick", "--protocol", "pop3"], (0..500).filter(|n| is_pop3(*n) && *n != 19).collect()),
+        (&["kick", "--protocol", "pop3"], (0..500).filter(|n| n % 10 == 9 && *n != 19).collect()),
+        (&["kick", "--protocol", "managesieve"], (0..500).filter(|n| n % 10 == 8 && ![8, 18].contains(n)).collect()),
+        (&["kick", "--protocol", "submission"], (0..500).filter(|n| n % 10 == 7 && ![7, 17].contains(n)).collect()),
         (&["doveadm", "proxy", "kick", "-h", "127.0.0.1", "u-1", "u-4"], vec![1, 4]),
-        (&["kick", "--backend", &at], (20..441).filter(|n| !is_pop3(*n)).collect()),
+        (&["kick", "--backend", &at], (20..441).filter(|n| is_imap(*n)).collect()),
     ] {
         if words[0] == "kick" {
             let (code, out, err) = verb(&gate, &[words, &["--dry-run"]].concat());
             assert_eq!(code, Some(0), "{err}");
             assert_eq!(out, format!("{} connections would be kicked\n", who.len()), "{words:?}");
         }
-        let open = imap.concurrent() + pop3.concurrent();
+        let open = on();
         let (code, out, err) = verb(&gate, words);
         assert_eq!(code, Some(0), "{words:?}: {out}{err}");
         let answered = Instant::now();
         for n in &who {
             let mut client = clients[*n].take().unwrap_or_else(|| panic!("{words:?}: {n} was kicked before"));
             let last = String::from_utf8(client.read_to_end()).unwrap();
-            assert!(is_pop3(*n) || last.starts_with("* BYE "), "{words:?}: {n} heard {last:?}");
+            let goodbye = match by(*n) {
+                Protocol::Imap => "* BYE ",
+                Protocol::Pop3 => "",
+                Protocol::ManageSieve => "BYE ",
+                Protocol::Submission => "421 4.7.0 ",
+            };
+            assert!(last.starts_with(goodbye), "{words:?}: {n} heard {last:?}");
         }
-        let gone = || (imap.concurrent() + pop3.concurrent() == open - who.len()).then_some(());
-        assert!(poll(PATIENCE, gone).is_some(), "{words:?}: {} + {} of {open}", imap.concurrent(), pop3.concurrent());
+        let gone = || (on() == open - who.len()).then_some(());
+        assert!(poll(PATIENCE, gone).is_some(), "{words:?}: {} of {open}", on());
         // A second is what is promised. Nothing else would end these within it: the client's patience is longer, and so are all
         // terms of the relay; the rest is what this machine needs for 500.
         assert!(answered.elapsed() < Duration::from_secs(5), "{words:?}: {:?}", answered.elapsed());

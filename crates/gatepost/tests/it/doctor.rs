@@ -1,7 +1,7 @@
 //! `gatepost doctor identity` tells a backend that believes us from one that does not.
 
 use crate::admin::{sessions, verb};
-use crate::gate::{BINARY, Gate, POP3_TOO, Want, config, echo_backend, everybody_at};
+use crate::gate::{BINARY, Gate, OTHERS_TOO, Want, config, echo_backend, everybody_at};
 use std::path::Path;
 use std::process::Command;
 use testkit::dovecot::{Backend, Options};
@@ -36,17 +36,17 @@ fn dovecot_believes_us_where_it_is_told_to() {
     for trusted in ["127.0.0.1", ""] {
         let dovecot = Backend::start(Options { trusted: trusted.into(), ..Default::default() });
         let log = dovecot.log().path().display().to_string();
-        for protocol in Protocol::MAILBOX {
+        for protocol in Protocol::ALL {
             let users = everybody_at(dovecot.addresses().of(protocol), "");
-            let want = Want { users: &users, more: POP3_TOO, trust: "networks = [\"127.0.0.1\"]", ..Default::default() };
+            let want = Want { users: &users, more: OTHERS_TOO, trust: "networks = [\"127.0.0.1\"]", ..Default::default() };
             let gate = Gate::start(&want);
             let name = protocol.name();
-            let by_listener = gate.tls_at(protocol).to_string();
+            let by_listener = if protocol.implicit().is_some() { gate.tls_at(protocol) } else { gate.at(protocol) }.to_string();
             for words in [&[][..], &["--from", FROM], &["--listener", &by_listener]] {
                 let all = [&["--protocol", name, "--backend-log", &log], words].concat();
                 let (code, said) = doctor(&gate, &all);
                 let what = format!("{name}, trusted {trusted:?}, {words:?}:\n{said}");
-                // By POP3 Dovecot offers to listen only to those whom it believes.
+                // By all others Dovecot offers to listen only to those whom it believes.
                 let told = protocol == Protocol::Imap || !trusted.is_empty();
                 assert_eq!(said.contains("told        yes: "), told, "{what}");
                 if trusted.is_empty() {
@@ -61,7 +61,7 @@ fn dovecot_believes_us_where_it_is_told_to() {
                 }
             }
             // Without the log nobody can say.
-            if protocol == Protocol::Pop3 && trusted.is_empty() {
+            if protocol != Protocol::Imap && trusted.is_empty() {
                 continue;
             }
             let (code, said) = doctor(&gate, &["--protocol", name, "--from", FROM]);

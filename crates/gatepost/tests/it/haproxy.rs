@@ -44,7 +44,7 @@ impl House {
         rusqlite::Connection::open(dir.join("users.db")).unwrap().execute_batch("CREATE TABLE u (user TEXT);").unwrap();
         let (authority, people) = (Authority::new(dir.path(), "edge-ca"), Authority::new(dir.path(), "people"));
         let edge = authority.server("edge", &[EDGE]);
-        let users = Protocol::MAILBOX.map(|protocol| {
+        let users = Protocol::ALL.map(|protocol| {
             let (name, port) = (protocol.name(), dovecot.addresses().of(protocol).port());
             format!(
                 "[[users]]\nname = \"{name}\"\nprotocols = [\"{name}\"]\ndriver = \"sqlite\"\npath = \"users.db\"\n\
@@ -59,12 +59,14 @@ impl House {
             (MIXED, "proxy_protocol = \"mixed\""),
             (OFFLOADED, "proxy_protocol = \"required\"\ntls = \"offloaded\""),
         ] {
-            let protocols = if ip == OFFLOADED { ["imaps", "pop3s"] } else { ["imap", "pop3"] };
-            for protocol in protocols {
+            for protocol in Protocol::ALL {
+                let protocol = protocol.implicit().filter(|_| ip == OFFLOADED).unwrap_or(protocol.name());
                 more += &format!("[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{ip}:0\"\n{words}\n");
             }
         }
-        more += &format!("[[listen]]\nprotocol = \"pop3\"\naddress = \"{OPEN}:0\"\n");
+        for protocol in ["pop3", "managesieve", "submission"] {
+            more += &format!("[[listen]]\nprotocol = \"{protocol}\"\naddress = \"{OPEN}:0\"\n");
+        }
         let gate = Gate::start_in(dir, &Want { users: &users.concat(), trust: &trust, more: &more, ..Want::default() });
         House { dovecot, gate, authority, edge, people }
     }
@@ -85,7 +87,7 @@ impl House {
         let tls = FrontTls {
             certificate: self.edge.clone(),
             clients: Some(self.people.ca_file()),
-            alpn: vec![protocol.name().to_owned()],
+            alpn: vec![alpn(protocol).to_owned()],
         };
         Frontend { tls: Some(tls), ..self.way(protocol, OFFLOADED, header) }
     }
@@ -95,6 +97,11 @@ impl House {
     fn login(&self, n: usize) -> String {
         self.gate.gatepost.log().wait_for_count(" info login ", n).pop().unwrap()
     }
+}
+
+/// How TLS calls a protocol.
+fn alpn(protocol: Protocol) -> &'static str {
+    if protocol == Protocol::Submission { "smtp" } else { protocol.name() }
 }
 
 #[track_caller]
@@ -119,7 +126,7 @@ fn tls_with_gatepost_itself_behind_each_header() {
     let (Some(_), Some(_)) = (real::require("haproxy"), real::require("dovecot")) else { return };
     let house = House::start();
     let mut logins = 0;
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         // The last one says "in clear" where no TLS ends at HAProxy; what the client then agrees with us is its own.
         let headers = [Header::V1, Header::V2, Header::V2SslCn];
         let ways: Vec<Frontend> = headers.into_iter().map(|header| house.way(protocol, REQUIRED, header)).collect();
@@ -149,7 +156,7 @@ fn tls_that_ends_at_haproxy() {
     let names = vec!["alice@example.com".to_owned()];
     let alice = house.people.issue("alice", &Request { names, role: Role::Client, ..Request::default() });
     let mut logins = 0;
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let all = ["ssl", "cert-cn", "ssl-cipher", "authority", "unique-id", "crc32c"].map(str::to_owned).to_vec();
         let haproxy = Haproxy::start(&[
             house.offloading(protocol, Header::V2With(all)),
@@ -158,7 +165,7 @@ fn tls_that_ends_at_haproxy() {
             house.offloading(protocol, Header::V1),
         ]);
         let mut showing = (*house.authority.client_config_showing(&alice)).clone();
-        showing.alpn_protocols = vec![protocol.name().into()];
+        showing.alpn_protocols = vec![alpn(protocol).into()];
         let (showing, anonymous) = (Arc::new(showing), house.authority.client_config());
         // The way, the client's TLS, and what is known of it: the server name, the journal's words.
         let cases = [
@@ -183,7 +190,7 @@ fn tls_that_ends_at_haproxy() {
             client.logout();
         }
         // Its unique id begins with the client's address, 127.0.0.42.
-        let alpn = format!(", ALPN {}, id 7F00002A", protocol.name());
+        let alpn = format!(", ALPN {}, id 7F00002A", alpn(protocol));
         let told = house.gate.gatepost.log().wait_for_all(&[" debug proxy-protocol ", "name mail.example.com", &alpn]);
         has(&told, &["certificate of alice@example.com"]);
     }
@@ -193,7 +200,7 @@ fn tls_that_ends_at_haproxy() {
 fn direct_clients_beside_those_of_haproxy() {
     let (Some(_), Some(_)) = (real::require("haproxy"), real::require("dovecot")) else { return };
     let house = House::start();
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let door = house.door(protocol, MIXED);
         let haproxy = Haproxy::start(&[house.way(protocol, MIXED, Header::V2)]);
         for (number, at) in [door, haproxy.addr(0), door].into_iter().enumerate() {
@@ -216,8 +223,8 @@ fn health_checks_leave_no_warning() {
     let house = House::start();
     // The journal is written a moment after the event: what belongs to the start must not be counted below.
     house.gate.gatepost.log().wait_for(" ready ");
-    for protocol in Protocol::MAILBOX {
-        let greeting = || Check::Says("OK".to_owned());
+    for protocol in Protocol::ALL {
+        let greeting = || Check::Says(if protocol == Protocol::Submission { "220 " } else { "OK" }.to_owned());
         let mut ways = Vec::new();
         for header in [Header::None, Header::V1, Header::V2, Header::V2SslCn] {
             ways.push(Frontend { check: Check::Connects, ..house.way(protocol, REQUIRED, header) });
@@ -248,7 +255,7 @@ fn a_trusted_webmail_behind_haproxy_is_believed_and_haproxy_is_not() {
     let (Some(_), Some(_)) = (real::require("haproxy"), real::require("dovecot")) else { return };
     let house = House::start();
     let person: SocketAddr = "192.0.2.66:66".parse().unwrap();
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let haproxy = Haproxy::start(&[house.way(protocol, REQUIRED, Header::V2)]);
         let (open, required) = (house.door(protocol, OPEN), house.door(protocol, REQUIRED));
         // From where, to where, what it says first, whether it is believed.
@@ -264,10 +271,10 @@ fn a_trusted_webmail_behind_haproxy_is_believed_and_haproxy_is_not() {
             client.send(first);
             client.greeting();
             client.starttls(&house.gate.tls, "localhost");
-            // To whom it is not listened to, POP3 says so and IMAP does not.
+            // To whom it is not listened to, IMAP does not say so, and all others do.
             let session = format!("s{number}");
             let heard = client.introduce(person, &session, 4);
-            assert!(heard.ok || (!believed && protocol == Protocol::Pop3), "{heard:?}");
+            assert!(heard.ok || (!believed && protocol != Protocol::Imap), "{heard:?}");
             assert!(client.login("alice", "alice-secret").ok, "{}", house.gate.gatepost.log().tail());
             let line = house.dovecot.login_line_of(protocol, number + 1);
             if believed {

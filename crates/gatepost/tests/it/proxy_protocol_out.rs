@@ -36,7 +36,7 @@ fn a_dovecot_that_trusts_nobody_knows_the_client() {
     // Otherwise it takes no password in clear: behind the header it sees the client, who is elsewhere, and not us.
     let extra = "disable_plaintext_auth = no".into();
     let dovecot = dovecot::Backend::start(Options { haproxy_trusted: "127.0.0.1".into(), extra, ..Options::default() });
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let headed = dovecot.behind_haproxy();
         let open = headed.of(protocol);
         let mut logins = 0;
@@ -69,7 +69,7 @@ fn a_dovecot_that_trusts_nobody_knows_the_client() {
 
 #[test]
 fn what_the_header_says_and_what_it_keeps_to_itself() {
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let backend = FakeBackend::start(Backend { header: true, ..Backend::of(protocol) });
         for (number, (version, hidden)) in [("v1", false), ("v2", false), ("v1", true), ("v2", true)].into_iter().enumerate() {
             let fields = if hidden { r#", proxy_not_trusted = "y""# } else { "" };
@@ -133,7 +133,7 @@ fn behind_a_header_dovecot_looks_for_the_client_among_those_it_trusts() {
     let logged = vec!["team".to_owned()];
     let options = Options { trusted: ours(), haproxy_trusted: ours(), forward_logged: logged, extra, ..Options::default() };
     let dovecot = dovecot::Backend::start(options);
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let gate = gate(protocol, dovecot.behind_haproxy().of(protocol), r#", forward_team = "blue""#, "v2");
         let mut client = client(&gate, protocol);
         assert!(client.login("alice", "alice-secret").ok, "{}", gate.gatepost.log().tail());
