@@ -26,7 +26,7 @@
 //! stays in `input` for the mail server, whose answer is the answer to it. If the login is refused, the refusal is.
 //!
 //! Such a peer passes on what its client says as soon as it has heard `220`, an XCLIENT of that one included. So LOGIN is believed
-//! only together with ADDR or before it, and behind it no XCLIENT at all, TLS or not: see [`Heeded`].
+//! only together with ADDR or before it, and behind it no XCLIENT at all, TLS or not: see `Heeded`.
 //!
 //! Choices where the standards are silent or leave one. A bare CR or LF makes the command around it bad at once, and everything up
 //! to the next CRLF belongs to it. Octets that are here already when EHLO, HELO or DATA is answered were said by somebody who did
