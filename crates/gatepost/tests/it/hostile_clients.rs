@@ -1,6 +1,6 @@
 //! Clients that do not behave, and the limits that meet them.
 
-use crate::gate::{Gate, OTHERS_TOO, Want, echo_backend, everybody_at};
+use crate::gate::{Gate, OTHERS_TOO, Want, each_at_its_own, echo_backend, everybody_at};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use testkit::Protocol;
@@ -334,28 +334,39 @@ fn a_network_over_its_limit_holds_nothing() {
 
 #[test]
 fn cleartext_passwords_only_where_allowed() {
-    let backend = echo_backend();
-    let users = everybody_at(backend.addr(), "");
+    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(Backend::of(protocol)));
+    let users = each_at_its_own(&backends, "");
     for (policy, trust, allowed) in
         [("never", "", false), ("loopback", "", true), ("trusted", "networks = [\"127.0.0.1\"]", true), ("always", "", true)]
     {
-        let text = crate::gate::config(&Want { users: &users, trust, ..Default::default() });
-        let text = text.replacen(
-            "address = [\"127.0.0.1:0\"]",
-            &format!("address = [\"127.0.0.1:0\"]\ncleartext_auth = \"{policy}\""),
-            1,
-        );
-        let dir = testkit::Dir::new();
-        testkit::certs::Authority::new(dir.path(), "gate").server("gate", &["localhost"]);
-        let gatepost = testkit::gatepost::Gatepost::start_in(dir, crate::gate::BINARY, &text, |_| {});
-        let mut client = Client::connect(gatepost.addr("imap"));
-        let greeting = client.greeting();
-        assert_eq!(greeting.contains("LOGINDISABLED"), !allowed, "{policy}: {greeting}");
-        assert_eq!(greeting.contains("AUTH=PLAIN"), allowed, "{policy}: {greeting}");
-        let reply = client.login("alice", "x");
-        assert_eq!(reply.is_ok(), allowed, "{policy}: {reply:?}");
-        if !allowed {
-            assert!(reply.text.starts_with("[PRIVACYREQUIRED]"), "{reply:?}");
+        let text = crate::gate::config(&Want { users: &users, trust, more: OTHERS_TOO, ..Default::default() });
+        let text = text.replace("[[listen]]\n", &format!("[[listen]]\ncleartext_auth = \"{policy}\"\n"));
+        let gate = Gate::start_with(testkit::Dir::new(), &text);
+        for (backend, protocol) in backends.iter().zip(Protocol::ALL) {
+            let before = backend.connections();
+            let mut client = gate.any_client(protocol);
+            // What is offered, where a client can know.
+            let offered = match &mut client {
+                AnyClient::Imap(client) => Some(client.ok("CAPABILITY").untagged_text().contains("AUTH=PLAIN")),
+                AnyClient::Pop3(client) => Some(client.capabilities().contains(&"USER".to_owned())),
+                AnyClient::ManageSieve(client) => client.listed().get("SASL").map(|list| list.contains("PLAIN")),
+                AnyClient::Submission(client) => Some(client.ehlo("client.test").get("AUTH").is_some()),
+            };
+            assert_eq!(offered, Some(allowed), "{policy}: {}", client.dialogue());
+            let reply = client.login("alice", "x");
+            assert_eq!(reply.ok, allowed, "{policy}: {reply:?}");
+            if !allowed {
+                let code = match protocol {
+                    Imap => "[PRIVACYREQUIRED]",
+                    Pop3 => "",
+                    ManageSieve => "(ENCRYPT-NEEDED)",
+                    Submission => "538 5.7.11",
+                };
+                assert!(reply.text.starts_with(code), "{reply:?}");
+                assert_eq!(backend.connections(), before, "a password that may not be said here goes nowhere");
+                client.starttls(&gate.tls, "localhost");
+                assert!(client.login("alice", "x").ok, "under TLS it may be said");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 mod shipped;
 
 use crate::admin::{http, on_socket};
-use crate::gate::{Gate, POP3_TOO, Want, config, echo_backend, everybody_at};
+use crate::gate::{Gate, OTHERS_TOO, POP3_TOO, Want, config, each_at_its_own, echo_backend, everybody_at};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::TcpStream;
@@ -164,6 +164,42 @@ fn what_happens_is_counted() {
     Scrape::until(&gate, "gatepost_session_ends_total{protocol=\"imap\",by=\"client\"}", 3.0);
     Scrape::until(&gate, "gatepost_sessions{protocol=\"imap\"}", 0.0);
     Scrape::until(&gate, "gatepost_limit_used{limit=\"limits.user_connections\"}", 0.0);
+}
+
+#[test]
+fn each_protocol_has_its_own_figures() {
+    let backends = Protocol::ALL.map(|protocol| FakeBackend::start(testkit::peer::Backend::of(protocol)));
+    let users = each_at_its_own(&backends, "");
+    let gate = Gate::start(&Want { users: &users, more: OTHERS_TOO, ..Want::default() });
+    let on = Protocol::ALL.map(|protocol| {
+        let mut client = gate.any_tls_client(protocol);
+        assert!(client.login("alice", "x").ok);
+        assert!(client.noop().ok);
+        let mut refused = gate.any_client(protocol);
+        // Somebody else in one's own name.
+        assert!(!refused.authenticate_plain("somebody", "alice", "x").ok);
+        refused.logout();
+        client
+    });
+    for protocol in Protocol::ALL {
+        let name = protocol.name();
+        for (series, labels, value) in [
+            ("logins_total", ",outcome=\"ok\",reason=\"none\"", 1.0),
+            ("logins_total", ",outcome=\"refused\",reason=\"not-authorized\"", 1.0),
+            ("sessions", "", 1.0),
+            ("login_duration_seconds_count", ",outcome=\"ok\"", 1.0),
+        ] {
+            Scrape::until(&gate, &format!("gatepost_{series}{{protocol=\"{name}\"{labels}}}"), value);
+        }
+        let scrape = Scrape::of(&gate);
+        assert!(scrape.value(&format!("gatepost_relayed_bytes_total{{protocol=\"{name}\",direction=\"to_backend\"}}")) >= 6.0);
+        let others = scrape.series().iter().filter(|series| series.contains(&format!("protocol=\"{name}\""))).count();
+        assert!(others > 10, "{others}");
+    }
+    drop(on);
+    for protocol in Protocol::ALL {
+        Scrape::until(&gate, &format!("gatepost_session_ends_total{{protocol=\"{}\",by=\"client\"}}", protocol.name()), 1.0);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a real Dovecot 2.3 proxy writes of a session, beside what we write of the same.
 
-use crate::gate::{Gate, POP3_TOO, Want};
+use crate::gate::{Gate, OTHERS_TOO, Want};
 use std::net::IpAddr;
 use testkit::dovecot::{Proxy, ProxyOptions};
 use testkit::peer::{AnyClient, Backend, FakeBackend};
@@ -39,7 +39,7 @@ impl Pair {
         row.extend(fields);
         let row: String = row.iter().map(|(name, value)| format!("{name} = \"{value}\", ")).collect();
         let users = format!("[[users]]\ndriver = \"static\"\nfields = {{ {row}port = \"{}\" }}\n", addr.port());
-        let log = format!("format = \"dovecot-2.3\"\nfile = \"{}\"\n{POP3_TOO}", dir.join("log").display());
+        let log = format!("format = \"dovecot-2.3\"\nfile = \"{}\"\n{OTHERS_TOO}", dir.join("log").display());
         let ours = Gate::start(&Want { users: &users, more: &log, ..Want::default() });
         let theirs = Proxy::start(options);
         let their_log = theirs.log().clone();
@@ -92,7 +92,7 @@ fn fields(line: &str) -> Vec<String> {
 #[test]
 fn sessions_are_told_as_dovecot_tells_them() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         for (fields, tls) in [
             (&[][..], false),
             (&[("destuser", "%Lu@example.org")][..], true),
@@ -128,7 +128,7 @@ fn sessions_are_told_as_dovecot_tells_them() {
 #[test]
 fn a_backend_that_ends_is_told_as_dovecot_tells_it() {
     let Some(_) = real::require("dovecot") else { return };
-    for protocol in Protocol::MAILBOX {
+    for protocol in Protocol::ALL {
         let mut pair = Pair::start(protocol, &[], Some(""));
         let mut clients = pair.clients(protocol, false);
         assert!(clients.iter_mut().all(|client| client.login("alice", "x").ok));
@@ -143,12 +143,17 @@ fn a_backend_that_ends_is_told_as_dovecot_tells_it() {
 #[test]
 fn refusals_have_the_fields_of_dovecots() {
     let Some(_) = real::require("dovecot") else { return };
-    for (answer, piece, begin) in [
-        (Some("NO [AUTHENTICATIONFAILED] no"), "(proxy dest auth failed)", "imap-login: Info: "),
-        (None, "proxy(alice,127.0.0.1:", "imap-login: Error: "),
+    use Protocol::{Imap, ManageSieve, Submission};
+    for (protocol, answer, piece, begin) in [
+        (Imap, Some("NO [AUTHENTICATIONFAILED] no"), "(proxy dest auth failed)", "imap-login: Info: "),
+        (Imap, None, "proxy(alice,127.0.0.1:", "imap-login: Error: "),
+        (ManageSieve, Some("NO \"no\""), "(proxy dest auth failed)", "managesieve-login: Info: "),
+        (ManageSieve, None, "proxy(alice,127.0.0.1:", "managesieve-login: Error: "),
+        (Submission, Some("535 5.7.8 no"), "(proxy dest auth failed)", "submission-login: Info: "),
+        (Submission, None, "proxy(alice,127.0.0.1:", "submission-login: Error: "),
     ] {
-        let pair = Pair::start(Protocol::Imap, &[], answer);
-        for mut client in pair.clients(Protocol::Imap, false) {
+        let pair = Pair::start(protocol, &[], answer);
+        for mut client in pair.clients(protocol, false) {
             assert!(!client.login("alice", "x").ok);
             client.logout();
         }
