@@ -50,6 +50,7 @@ mod sources;
 mod status;
 mod stream;
 mod supervised;
+mod through;
 mod trace;
 mod upgrade;
 mod verbs;
