@@ -309,6 +309,45 @@ fn whom_a_peer_vouches_for_is_refused_like_anybody() {
     assert_eq!(house.backend(Submission).connections(), 3);
 }
 
+/// RFC 2920 and its one exception: proxies of Dovecot say EHLO right behind XCLIENT.
+#[test]
+fn what_may_stand_behind_xclient_in_one_segment() {
+    let house = House::start("");
+    let mut client = house.smtp(VOUCHER);
+    client.send("XCLIENT ADDR=192.0.2.7 LOGIN=byname\r\nEHLO peer.example\r\n");
+    assert_eq!((client.reply().code, client.reply().code), (220, 250));
+    client.send(LETTER);
+    assert_eq!([client.reply().code, client.reply().code, client.reply().code], [250; 3]);
+    for behind in
+        ["MAIL FROM:<x@example.org>\r\n", "EHLO peer.example\r\nMAIL FROM:<x@example.org>\r\n", "AUTH PLAIN AGFsaWNlAHg=\r\n"]
+    {
+        let log = house.gate.gatepost.log().from_here();
+        let mut client = house.smtp(VOUCHER);
+        client.send(format!("XCLIENT ADDR=192.0.2.7 LOGIN=byname\r\n{behind}"));
+        let heard = String::from_utf8(client.read_to_end()).unwrap();
+        assert!(heard.lines().last().is_some_and(|line| line.starts_with("554 5.5.0")), "{heard}");
+        log.wait_for_all(&[" disconnect ", "reason=pipelining "]);
+    }
+    assert_eq!(house.backend(Submission).connections(), 1);
+}
+
+#[test]
+fn a_listener_may_want_xclient_as_exim_does() {
+    let backend = FakeBackend::start(Backend::of(Submission));
+    let more = "[[listen]]\nprotocol = \"submission\"\naddress = [\"127.0.0.1:0\"]\nxclient = \"exim\"\n";
+    let trust = format!("networks = [\"{PEER}\"]");
+    let users = crate::gate::everybody_at(backend.addr(), "");
+    let gate = Gate::start(&Want { users: &users, trust: &trust, more, ..Want::default() });
+    let AnyClient::Submission(mut client) = client(&gate, Submission, PEER) else { unreachable!() };
+    client.expect("XCLIENT ADDR=192.0.2.7 PORT=7777", "503 5.5.1");
+    client.ehlo("peer.example");
+    client.expect("XCLIENT ADDR=192.0.2.7", "501 5.5.4");
+    assert!(client.xclient("ADDR=192.0.2.7 PORT=7777").is_ok());
+    client.ehlo("peer.example");
+    assert!(client.login("alice", "x").is_ok());
+    assert!(backend.wait_for_logins(1)[0].xclients.join(" ").contains("ADDR=192.0.2.7 PORT=7777"));
+}
+
 #[test]
 fn a_peer_that_waits_for_so_long_is_answered_before() {
     let silent = FakeServer::start(testkit::peer::Conn::hold);
