@@ -1,8 +1,8 @@
 //! Who watches how a login is decided: nobody, an explanation (`gatepost explain`), or somebody who follows (`gatepost trace`).
 //!
-//! The rooms on the login way tell a [`Witness`] what they see and do, one [`Step`] at a time. In a login that nobody follows there is
-//! none: then nothing is built, and a step costs one look at an empty option. So an explanation walks the way that logins walk, and
-//! cannot tell another story.
+//! The rooms on the login way tell a [`Witness`] what they see and do, one [`Step`] at a time. In a login that nobody follows
+//! there is none: then nothing is built, and a step costs one look at an empty option. So an explanation walks the way that
+//! logins walk, and cannot tell another story.
 //!
 //! One who follows changes nothing. An explanation ([`Trail`]) changes two things on that way, both where no answer could be had
 //! without it: a password that was not given is taken for the right one ([`Witness::supposes_password`]), and nobody waits for

@@ -2,8 +2,8 @@
 //! SASL, and handing over credentials.
 //!
 //! What it promises: commands and bad commands are counted in one place, [`Counts`], for the life of a connection, and the count
-//! cannot be put back; of a broken line nothing is taken for a line of its own ([`Lines`]); octets given up by [`consume`] are overwritten first; a SASL response that may not be said here is not
-//! looked at.
+//! cannot be put back; of a broken line nothing is taken for a line of its own ([`Lines`]); octets given up by [`consume`] are
+//! overwritten first; a SASL response that may not be said here is not looked at.
 //!
 //! What it leaves to the fronts: the words of every answer but a challenge, what a command is and which one was bad, and the
 //! state behind each step.

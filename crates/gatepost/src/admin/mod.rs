@@ -8,9 +8,9 @@
 //! status of 400 (the request), 401 (the token), 404, 408 (too slow), 409 (not now), 413 (too large), 422 (refused, and why)
 //! or 503.
 //!
-//! Asking costs the sessions nothing: this runs on a thread of its own beside the shards, takes no lock of theirs for longer
-//! than a look, and whoever asks too much at once waits (64 connections, 16 KiB a request, 5 s for its head and for its body; who takes
-//! nothing of its answer for 30 s loses it).
+//! Asking costs the sessions nothing: this runs on a thread of its own beside the shards, takes no lock of theirs for longer than
+//! a look, and whoever asks too much at once waits (64 connections, 16 KiB a request, 5 s for its head and for its body; who
+//! takes nothing of its answer for 30 s loses it).
 
 mod access;
 mod answer;

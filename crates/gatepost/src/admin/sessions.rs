@@ -1,9 +1,9 @@
 //! Who is on, and how to end it: `GET /v1/sessions`, `POST /v1/kick`.
 //!
 //! Both take the same words to say who is meant, as a query: `user` and `destuser` with `*` and `?`, `client` (address or
-//! network), `backend` (address, `address:port`, network or the row's host), `protocol`, `session`, `state`; and
-//! `field`, the name of a `user_NAME` column that `user` is then about; `exact=1` makes `*` and `?` ordinary characters. `user`, `client` and `backend` may come several
-//! times, and any of them will do. All kinds of words that are given must match.
+//! network), `backend` (address, `address:port`, network or the row's host), `protocol`, `session`, `state`; and `field`, the
+//! name of a `user_NAME` column that `user` is then about; `exact=1` makes `*` and `?` ordinary characters. `user`, `client` and
+//! `backend` may come several times, and any of them will do. All kinds of words that are given must match.
 
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};

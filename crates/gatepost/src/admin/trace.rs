@@ -1,8 +1,8 @@
 //! Dialogues as they go on: `GET /v1/trace`, one line of JSON for each event, until the asker closes.
 //!
-//! Who is meant is said as elsewhere: `user`, `client`, `backend`, `listener`, `protocol`, `session`. The first line says that the
-//! trace is on: dialogues that begin behind it are in it. A blank line comes every few seconds, so that an asker that is gone is
-//! noticed; `{"event":"lost","events":N}` stands where one that reads too slowly has missed some.
+//! Who is meant is said as elsewhere: `user`, `client`, `backend`, `listener`, `protocol`, `session`. The first line says that
+//! the trace is on: dialogues that begin behind it are in it. A blank line comes every few seconds, so that an asker that is gone
+//! is noticed; `{"event":"lost","events":N}` stands where one that reads too slowly has missed some.
 
 use super::Desk;
 use super::answer::{Refusal, VERSION};

@@ -41,9 +41,9 @@ pub struct Picks<'a>(Take<Skip<Cycle<Iter<'a, IpAddr>>>>);
 impl Sources {
     /// Finds the sources, and what the operator is to be told of them.
     ///
-    /// `exists_here` says whether this host can bind an address ([`relay::dial::exists_here`]), `lookup` gives all addresses of a name. An item
-    /// with `if_here` is left out with a remark where this host lacks it; any other must be usable. IPv4-mapped addresses
-    /// are taken as IPv4, and repeated ones count once.
+    /// `exists_here` says whether this host can bind an address ([`relay::dial::exists_here`]), `lookup` gives all addresses of a
+    /// name. An item with `if_here` is left out with a remark where this host lacks it; any other must be usable. IPv4-mapped
+    /// addresses are taken as IPv4, and repeated ones count once.
     ///
     /// # Errors
     /// One text for each item that cannot be used, beginning with its place.

@@ -3,8 +3,8 @@
 //! The running Gatepost is asked, because only it knows limits, the health of backends and the configuration in force. Where none
 //! answers the configuration file is looked at by this process alone, and the first line says so.
 //!
-//! Exit codes: 0 it would sign in, 1 it would not, 2 what is asked makes no sense, 69 the one that was named (`--socket`, `--admin`)
-//! does not answer, 78 bad configuration.
+//! Exit codes: 0 it would sign in, 1 it would not, 2 what is asked makes no sense, 69 the one that was named (`--socket`,
+//! `--admin`) does not answer, 78 bad configuration.
 
 use super::ask::{At, Whom, json_line, refusal, shown, try_say, unanswered};
 use super::{BAD_CONFIG, FAILED, UNREACHABLE, USAGE};
@@ -35,8 +35,8 @@ pub enum Explain {
 pub struct Login {
     /// The user name, as the client says it
     user: String,
-    /// The protocol: imap, pop3, managesieve or submission; imaps, pop3s or submissions for a listener with TLS from the first byte
-    /// [default: imap]
+    /// The protocol: imap, pop3, managesieve or submission; imaps, pop3s or submissions for a listener with TLS from the first
+    /// byte [default: imap]
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
     /// Where the client is [default: an address that nobody has]

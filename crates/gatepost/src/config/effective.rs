@@ -1,8 +1,8 @@
 //! The configuration as it works, written as a file: every key that has a value, defaults marked as such.
 //!
-//! Promises: [`effective_with_secrets`] is valid TOML that `load` takes for the same [`Meant`] (but for the places, `at`), whatever
-//! the texts hold; [`effective`] is the same with the values of secret fields replaced. Paths are absolute. A path that is not
-//! UTF-8, which no file of ours can name, is written with replacement characters.
+//! Promises: [`effective_with_secrets`] is valid TOML that `load` takes for the same [`Meant`] (but for the places, `at`),
+//! whatever the texts hold; [`effective`] is the same with the values of secret fields replaced. Paths are absolute. A path that
+//! is not UTF-8, which no file of ours can name, is written with replacement characters.
 //!
 //! `optional` listeners come in pairs of both families and are written `*:port`; a single one, which `load` never makes, is
 //! written as if it were not optional.

@@ -7,7 +7,8 @@
 //! - *Nothing passed over*: a key that is not read is an error, with the key that may have been meant; what a later version
 //!   brings is told as such.
 //! - *All or nothing*: a [`Meant`] is whole and consistent. Files that it names could be read when it was loaded.
-//! - *Bounds*: files, their sizes, tables, depths and the number of problems told have limits; nothing in a file can cause a panic.
+//! - *Bounds*: files, their sizes, tables, depths and the number of problems told have limits; nothing in a file can cause a
+//!   panic.
 //!
 //! Certificates, queries, templates and routing fields are for those who use them. So are system users and name resolution.
 

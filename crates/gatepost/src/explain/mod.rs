@@ -2,11 +2,11 @@
 //!
 //! Nothing is decided here. A client is played in memory against the protocol's own front, so names, passwords and what a peer
 //! says of its client go through the same gate; what follows is [`crate::login::auth::ready`], as for every login, with a
-//! [`crate::witness`]; and what a backend would hear is written by the dance that would write it. In place of the call to the backend
-//! there is what is known of its addresses.
+//! [`crate::witness`]; and what a backend would hear is written by the dance that would write it. In place of the call to the
+//! backend there is what is known of its addresses.
 //!
-//! Nothing comes of it either: no guess is counted, no place among connections or sessions is taken, no turn of a source
-//! address and no probe of a dead backend is used up, and no line of the journal tells of a login. Databases are asked, and names of
+//! Nothing comes of it either: no guess is counted, no place among connections or sessions is taken, no turn of a source address
+//! and no probe of a dead backend is used up, and no line of the journal tells of a login. Databases are asked, and names of
 //! hosts are looked up, inside the same limits as for logins.
 //!
 //! What cannot be known without a call is not told: whether the backend answers, shows a good certificate, and likes the

@@ -145,8 +145,8 @@ impl Recent {
         self.record_at(self.began.elapsed(), took);
     }
 
-    /// This part of all took no longer than that; `None` where nothing happened. Between two bounds it is taken as even; beyond the
-    /// last it is the last.
+    /// This part of all took no longer than that; `None` where nothing happened. Between two bounds it is taken as even; beyond
+    /// the last it is the last.
     pub fn quantile(&self, part: f64) -> Option<Duration> {
         self.quantile_at(self.began.elapsed(), part)
     }

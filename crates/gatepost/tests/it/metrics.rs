@@ -1,4 +1,5 @@
-//! Figures for Prometheus: what they count, that they stay few, and what promtool (Debian: prometheus) thinks of all that we ship.
+//! Figures for Prometheus: what they count, that they stay few, and what promtool (Debian: prometheus) thinks of all that we
+//! ship.
 
 mod shipped;
 

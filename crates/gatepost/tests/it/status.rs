@@ -51,7 +51,8 @@ fn what_stands_well_and_what_does_not() {
     assert_eq!((&lookup["database"], &lookup["count"]), (&"all".into(), &4.into()));
     assert!(lookup["p99"].as_f64().unwrap() > 0.0, "{lookup}");
 
-    // It dies: suspected by the first that fails, condemned by those that go on failing, found again by the first that is greeted.
+    // It dies: suspected by the first that fails, condemned by those that go on failing, found again by the first that is
+    // greeted.
     on.clear();
     backend.die();
     let mut client = gate.client();

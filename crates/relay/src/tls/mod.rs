@@ -204,7 +204,8 @@ fn describe(error: &Error, first: &FirstBytes) -> TlsError {
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::SupportedVersionsExtensionRequired
-            // Born with TLS 1.2 (RFC 5246 7.4.1.4.1): clients that are older do not send it, and this is asked before the version.
+            // Born with TLS 1.2 (RFC 5246 7.4.1.4.1): clients that are older do not send it, and this is asked before the
+            // version.
             | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         )
         | Error::AlertReceived(AlertDescription::ProtocolVersion) => {

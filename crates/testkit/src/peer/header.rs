@@ -18,8 +18,8 @@ pub struct ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// Reads a header and not a byte more, on a connection in clear. `None` when the peer leaves without a word; anything else that is no header
-    /// fails the test.
+    /// Reads a header and not a byte more, on a connection in clear. `None` when the peer leaves without a word; anything else
+    /// that is no header fails the test.
     #[track_caller]
     pub fn read(conn: &mut Conn) -> Option<ProxyHeader> {
         if !conn.has_more() {

@@ -17,8 +17,8 @@ impl TrustedNets {
         TrustedNets(nets)
     }
 
-    /// Checks a peer: that of the socket or, where a balancer's PROXY header was believed, the client that the header names. Never
-    /// an address that was claimed inside the conversation (ID, XCLIENT). IPv4-mapped addresses count as IPv4.
+    /// Checks a peer: that of the socket or, where a balancer's PROXY header was believed, the client that the header names.
+    /// Never an address that was claimed inside the conversation (ID, XCLIENT). IPv4-mapped addresses count as IPv4.
     pub fn admit(&self, peer: IpAddr) -> Option<TrustedPeer> {
         let peer = peer.to_canonical();
         self.0.iter().any(|net| net.contains(&peer)).then_some(TrustedPeer(()))

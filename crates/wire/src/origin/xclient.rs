@@ -1,9 +1,9 @@
 //! The carrier XCLIENT: who is calling, said in one command with attributes that Dovecot and Postfix know.
 //!
 //! It has two flavours. That of SMTP, with the most attributes and an encoding, is in [`smtp`]. The *plain* one is here, which
-//! POP3 and ManageSieve speak: `KEY=value` apart by blanks, values as they are, IPv6 addresses bare. [`read_plain`] parses all attributes before any of them counts, so a peer that says one malformed value has said nothing.
-//! [`write_plain`] spells an [`Introduction`] for the next server, in the order of Dovecot 2.4; older ones pass over what
-//! they do not know.
+//! POP3 and ManageSieve speak: `KEY=value` apart by blanks, values as they are, IPv6 addresses bare. [`read_plain`] parses all
+//! attributes before any of them counts, so a peer that says one malformed value has said nothing. [`write_plain`] spells an
+//! [`Introduction`] for the next server, in the order of Dovecot 2.4; older ones pass over what they do not know.
 //!
 //! What receivers can take decides what is sent. Dovecot drops a connection whose line is longer than its input buffer of
 //! about one kilobyte. The identity always fits into [`LINE_MAX`]; forwarded pairs are said as far as there is room, and

@@ -130,8 +130,8 @@ pub(super) fn refusal(refusal: &Refusal, out: &mut BytesMut) {
     status("NO", code, &text, out);
 }
 
-/// The URL of a server, bare as in RFC 5804 section 4 and as Dovecot spells it, whose proxies could not read a string there; the registered
-/// port goes without saying. Nothing in it needs to be escaped.
+/// The URL of a server, bare as in RFC 5804 section 4 and as Dovecot spells it, whose proxies could not read a string there; the
+/// registered port goes without saying. Nothing in it needs to be escaped.
 fn referral(to: &Referral) -> String {
     let user = percent_encoded(&to.user);
     let host = percent_encoded(&to.host);

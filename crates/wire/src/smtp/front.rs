@@ -1,7 +1,7 @@
 //! The Submission server side before login: a machine over bytes (RFC 6409, RFC 5321, RFC 4954).
 //!
-//! It serves EHLO, HELO, STARTTLS (RFC 3207), AUTH with PLAIN and LOGIN, NOOP, RSET, HELP, QUIT, and XCLIENT as Postfix speaks it.
-//! Whatever else needs a login is `530`, and unknown words are `500`.
+//! It serves EHLO, HELO, STARTTLS (RFC 3207), AUTH with PLAIN and LOGIN, NOOP, RSET, HELP, QUIT, and XCLIENT as Postfix speaks
+//! it. Whatever else needs a login is `530`, and unknown words are `500`.
 //!
 //! What it promises:
 //!
@@ -25,16 +25,16 @@
 //! A peer that may vouch for users (`LOGIN` of XCLIENT) signs in with the first MAIL behind that: it is reported as a login and
 //! stays in `input` for the mail server, whose answer is the answer to it. If the login is refused, the refusal is.
 //!
-//! Such a peer passes on what its client says as soon as it has heard `220`, an XCLIENT of that one included. So LOGIN is believed
-//! only together with ADDR or before it, and behind it no XCLIENT at all, TLS or not: see `Heeded`.
+//! Such a peer passes on what its client says as soon as it has heard `220`, an XCLIENT of that one included. So LOGIN is
+//! believed only together with ADDR or before it, and behind it no XCLIENT at all, TLS or not: see `Heeded`.
 //!
-//! Choices where the standards are silent or leave one. A bare CR or LF makes the command around it bad at once, and everything up
-//! to the next CRLF belongs to it. Octets that are here already when EHLO, HELO or DATA is answered were said by somebody who did
-//! not wait for the answer (RFC 2920 section 3.1): `554`, and the connection ends. So does it for whatever stands behind an XCLIENT
-//! that counts, unless that is a greeting, which Dovecot's proxies say at once: it is answered for the new client. After BDAT the
-//! connection ends because octets follow that are no commands; to skip as many as it says would be to read, for a stranger, what
-//! nobody wants, and to trust its number. HELP is answered, so that whoever tries it by hand learns what comes first. A client that
-//! cancels AUTH with `*` has done nothing bad.
+//! Choices where the standards are silent or leave one. A bare CR or LF makes the command around it bad at once, and everything
+//! up to the next CRLF belongs to it. Octets that are here already when EHLO, HELO or DATA is answered were said by somebody who
+//! did not wait for the answer (RFC 2920 section 3.1): `554`, and the connection ends. So does it for whatever stands behind an
+//! XCLIENT that counts, unless that is a greeting, which Dovecot's proxies say at once: it is answered for the new client. After
+//! BDAT the connection ends because octets follow that are no commands; to skip as many as it says would be to read, for a
+//! stranger, what nobody wants, and to trust its number. HELP is answered, so that whoever tries it by hand learns what comes
+//! first. A client that cancels AUTH with `*` has done nothing bad.
 
 use super::answer;
 use super::command::{Command, Malformed, NO_BASE64, greets};

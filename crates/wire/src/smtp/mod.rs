@@ -25,10 +25,11 @@ use crate::origin::xclient;
 /// What a client may use up before login. All of it is enforced while reading, whatever the client is in the middle of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// The longest command, in octets without CRLF; at least [`Caps::LINE_MIN`] count. `XCLIENT` of a trusted peer may always have
-    /// [`xclient::READ_MAX`] octets of attributes.
+    /// The longest command, in octets without CRLF; at least [`Caps::LINE_MIN`] count. `XCLIENT` of a trusted peer may always
+    /// have [`xclient::READ_MAX`] octets of attributes.
     pub line: usize,
-    /// The longest SASL response, and the longest `AUTH` that brings one along, in octets without CRLF (RFC 4954 section 4: 12288).
+    /// The longest SASL response, and the longest `AUTH` that brings one along, in octets without CRLF (RFC 4954 section 4:
+    /// 12288).
     pub sasl: usize,
     /// How many broken or unknown commands a connection may send: the last of them ends it.
     pub bad_commands: usize,

@@ -2,13 +2,14 @@
 //!
 //! When a backend dies or an administrator ends a session, a client is better served by `421` than by a dropped connection, and
 //! it may be told so at any time: a server that must close says `421` whatever it was asked (RFC 5321 section 3.8). But a line
-//! inside of a reply of many lines would become part of that. [`Position`] follows replies, and keeps nothing of them but the code.
+//! inside of a reply of many lines would become part of that. [`Position`] follows replies, and keeps nothing of them but the
+//! code.
 //!
 //! It promises to err on the safe side. A line of ours may stand right behind our own answer to the login, and behind the last
-//! line of a reply: three digits and a blank. Not behind `220`, with which a backend begins TLS of its own with the client, or a new
-//! conversation behind XCLIENT; a later reply tells which. Nor behind `221` and `421`, with which the backend itself says that it
-//! leaves: one goodbye is enough. A stream that ceases to be replies, as it does in TLS, is none ever
-//! again. The verdict does not depend on how the octets arrived.
+//! line of a reply: three digits and a blank. Not behind `220`, with which a backend begins TLS of its own with the client, or a
+//! new conversation behind XCLIENT; a later reply tells which. Nor behind `221` and `421`, with which the backend itself says
+//! that it leaves: one goodbye is enough. A stream that ceases to be replies, as it does in TLS, is none ever again. The verdict
+//! does not depend on how the octets arrived.
 
 use memchr::memchr2;
 

@@ -39,8 +39,8 @@ impl Reply<'_> {
     }
 }
 
-/// The octets of the first whole reply in `input`, its last CRLF included; `None` while it is not all here. A line that goes on with
-/// no reply ends it: whether it was one is for [`read`] to say, which can be told what it was.
+/// The octets of the first whole reply in `input`, its last CRLF included; `None` while it is not all here. A line that goes on
+/// with no reply ends it: whether it was one is for [`read`] to say, which can be told what it was.
 ///
 /// # Errors
 /// What is here cannot be the beginning of a reply: a bare CR or LF.

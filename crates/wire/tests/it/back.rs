@@ -4,8 +4,8 @@
 //! Notes of these files, beside what the backend says (`B>`) and hears (`B<`):
 //!
 //! * `= plan user=.. password=.. [master=..] [mechanism=plain|login|command] [secure=starttls|implicit] [one_at_a_time]
-//!   [introduce] [identity_continue] [noauth] [name=..] [helo=..] [patience=..] [forward=..] [client=..] [from=..]`: what is to be
-//!   done; the first note;
+//!   [introduce] [identity_continue] [noauth] [name=..] [helo=..] [patience=..] [forward=..] [client=..] [from=..]`: what is to
+//!   be done; the first note;
 //! * `= whole`: feed this file whole only, because it is about octets that arrive together;
 //! * `= secure`, `= welcome [text=..] [capability=..] [aside=..]`, `= refused kind=.. text=..`, `= stumble kind=..
 //!   [says=..]`: the events, in order; a word that is not there must not be there in the event either, but `says` is a part

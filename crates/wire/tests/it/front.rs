@@ -1,9 +1,9 @@
 //! Plays `transcripts/PROTOCOL/front-*.txt` on the front of each protocol.
 //!
-//! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted vouch exim retain` and the
-//! values `capability greeting server id.NAME`; `= caps` with `line bad commands` and what the protocol has of its own (IMAP
-//! `literal literals`, POP3 and Submission `sasl`, ManageSieve `quoted literal`); `= whole`: each scene at once only, because it is about octets that arrive
-//! together.
+//! Notes that set the scene, at the top: `= terms` with the flags `starttls password trusted vouch exim retain` and the values
+//! `capability greeting server id.NAME`; `= caps` with `line bad commands` and what the protocol has of its own (IMAP `literal
+//! literals`, POP3 and Submission `sasl`, ManageSieve `quoted literal`); `= whole`: each scene at once only, because it is about
+//! octets that arrive together.
 //!
 //! Notes that the driver acts on: `= do welcome|refuse|secured|still-here|goodbye|capability`; notes that it looks at
 //! itself: `= left octets=...` (what waits unread; without it nothing may), `= state NAME`, `= client-id NAME=VALUE ...`,

@@ -57,7 +57,8 @@ pub struct Unable(pub u8, pub String);
 impl Call<'_> {
     /// Signs in and leaves, with a trace on.
     pub async fn sign_in(&self, at: &At) -> Result<Talked, Unable> {
-        // Everybody at our own address: the name may be another to the databases, and the port is known only when we are connected.
+        // Everybody at our own address: the name may be another to the databases, and the port is known only when we are
+        // connected.
         let connected = timeout(SHORT, Box::pin(self.connect_traced(at))).await;
         let (conn, mut trace) = connected.map_err(|_| Unable(UNREACHABLE, format!("{}: no answer", self.listener)))??;
         let mut witnessed = Witnessed::of(conn.local_addr(), self.listener);
@@ -170,7 +171,8 @@ impl Call<'_> {
         })
     }
 
-    /// Asks what the backend says of itself and of us, where the protocol has that, and leaves. Nothing in the mailbox is touched.
+    /// Asks what the backend says of itself and of us, where the protocol has that, and leaves. Nothing in the mailbox is
+    /// touched.
     async fn leave(&self, conn: &mut Conn, input: &mut BytesMut) -> Vec<u8> {
         if conn.write_all(self.protocol.parting).await.is_ok() {
             while input.len() < BEHIND_MAX && matches!(conn.read(input, READ).await, Ok(read) if read > 0) {}

@@ -1,9 +1,9 @@
 //! A backend's log: what was written to it about our one login.
 //!
-//! Dovecot's words are known: `rip=`, `rport=`, `user=<...>`, `session=<...>`. A line whose session is ours is about us, and shows
-//! that the backend believed what it was told: else it would have an id of its own. That our id stands somewhere else in a line
-//! shows nothing: a backend may write down what it was told and not believe a word of it. A line about the same user that names
-//! this proxy as the client is the proof of the opposite.
+//! Dovecot's words are known: `rip=`, `rport=`, `user=<...>`, `session=<...>`. A line whose session is ours is about us, and
+//! shows that the backend believed what it was told: else it would have an id of its own. That our id stands somewhere else in a
+//! line shows nothing: a backend may write down what it was told and not believe a word of it. A line about the same user that
+//! names this proxy as the client is the proof of the opposite.
 
 use super::witnessed::Witnessed;
 use std::fs::File;

@@ -4,8 +4,8 @@
 //! for the client. What was told is seen in a trace of that one dialogue; what the backend believed is seen where it says so: in
 //! its log, or in its answer to ID.
 //!
-//! Exit codes: 0 proven; 1 disproven, the backend took somebody else for the client; 3 not proven, the backend cannot tell, or the
-//! login failed; 2 wrong usage; 69 nobody answers; 78 bad configuration.
+//! Exit codes: 0 proven; 1 disproven, the backend took somebody else for the client; 3 not proven, the backend cannot tell, or
+//! the login failed; 2 wrong usage; 69 nobody answers; 78 bad configuration.
 
 mod call;
 mod log;
