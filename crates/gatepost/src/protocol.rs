@@ -14,9 +14,9 @@ pub type Pair = (Vec<u8>, Option<Vec<u8>>);
 
 /// A protocol of the login way.
 pub struct Protocol {
-    /// The name in `[[listen]] protocol`, in the query variable `%s`, and in the journal.
+    /// The name in `[[listen]] protocol` and in the journal.
     pub name: &'static str,
-    /// What Dovecot's `doveadm` calls it.
+    /// What Dovecot calls it: in `doveadm`, and in the query variable `%s`, so that queries work as they are.
     pub service: &'static str,
     /// The registered port, in clear or with STARTTLS.
     pub port: u16,

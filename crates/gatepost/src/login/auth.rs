@@ -135,6 +135,7 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
         password: login.password.as_ref().filter(|_| !witness.supposes_password()),
         vouched: login.mechanism == Mechanism::Xclient,
         protocol: caller.protocol.name,
+        service: caller.protocol.service,
         mechanism: login.mechanism.name(),
         protected: caller.protected,
         origin: caller.origin,

@@ -110,8 +110,10 @@ pub struct Question<'a> {
     pub password: Option<&'a Password>,
     /// A peer in `[trust] login` says that the user has signed in: a password is not compared.
     pub vouched: bool,
-    /// `%s`: `imap`, `pop3`, ...
+    /// The protocol's name, for `protocols` of a block.
     pub protocol: &'static str,
+    /// `%s`: `imap`, `pop3`, `sieve`, ...
+    pub service: &'static str,
     /// `%m`.
     pub mechanism: &'static str,
     /// The client's connection is protected, `%c`.

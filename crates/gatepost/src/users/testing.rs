@@ -122,6 +122,7 @@ pub(super) fn question<'a>(user: &'a str, password: Option<&'a Password>, origin
         user,
         password,
         protocol: "imap",
+        service: "imap",
         mechanism: "PLAIN",
         protected: true,
         origin,

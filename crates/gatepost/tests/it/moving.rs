@@ -24,7 +24,7 @@ driver = "sqlite"
 path = "users.db"
 query = '''
 SELECT password, CASE WHEN password IS NULL THEN 'Y' END AS nopassword, 'Y' AS proxy, ip AS host,
-  CASE '%s' WHEN 'imap' THEN imap WHEN 'pop3' THEN pop3 WHEN 'submission' THEN submission ELSE sieve END AS port, delay_until
+  CASE '%s' WHEN 'imap' THEN imap WHEN 'pop3' THEN pop3 WHEN 'submission' THEN submission WHEN 'sieve' THEN sieve END AS port, delay_until
 FROM users JOIN servers ON servers.name = users.host WHERE user = '%u'
 '''
 "#;

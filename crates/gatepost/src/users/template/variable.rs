@@ -39,7 +39,7 @@ impl Variable {
             Variable::User => user.into(),
             Variable::Username => username(user).into(),
             Variable::Domain => domain(user).into(),
-            Variable::Protocol => question.protocol.into(),
+            Variable::Protocol => question.service.into(),
             Variable::RemoteIp => origin.client.0.ip().to_string().into(),
             Variable::RemotePort => origin.client.0.port().to_string().into(),
             Variable::LocalIp => origin.reached.0.ip().to_string().into(),
