@@ -267,6 +267,13 @@ fn route(
     if route.noauth && route.master.is_some() {
         return Err(row.bad("proxy_noauth", "says no password and names no master user; leave master out, or proxy_noauth"));
     }
+    if route.noauth && !route.introduce {
+        return Err(row.bad(
+            "proxy_not_trusted",
+            "together with proxy_noauth (or backend.submission_login): a backend that believes us who has signed in, and hears of \
+             no client, believes it of that user, too, who could be any other; leave one of them out",
+        ));
+    }
     if route.master.is_some() && route.mechanism == Some(Mechanism::Login) {
         return Err(row.bad("proxy_mech", "LOGIN cannot say a master user; with master take PLAIN, or leave it out"));
     }

@@ -137,6 +137,29 @@ fn an_unchecked_password_is_never_replaced() {
     }
 }
 
+/// A backend that hears `XCLIENT LOGIN` from us and no address would hear it from the user as well.
+#[test]
+fn who_is_named_without_a_password_comes_with_a_client() {
+    let row = |more: &[(&'static str, &'static str)]| [&[("proxy", "y"), ("host", "h")], more].concat();
+    for (login, more, fine) in [
+        (SubmissionLogin::Password, &[("proxy_not_trusted", "y")][..], true),
+        (SubmissionLogin::Password, &[("proxy_noauth", "y")], true),
+        (SubmissionLogin::Password, &[("proxy_noauth", "y"), ("proxy_not_trusted", "y")], false),
+        (SubmissionLogin::Xclient, &[("proxy_not_trusted", "y")], false),
+    ] {
+        let backend = Backend { submission_login: login, ..default_backend() };
+        for (noauth, mechanism) in [(true, Mechanism::Plain), (true, Mechanism::Xclient), (false, Mechanism::Plain)] {
+            let asked = Asked { noauth, mechanism, ..asked(&backend) };
+            let answer = answer(&row(&[more, &[("pass", "x")]].concat()), Checked::By("main".into()));
+            let decided = decide(&answer, &asked, &mut |_| {});
+            assert_eq!(decided.is_ok(), fine || !noauth, "{more:?}");
+            if let Err(failure) = decided {
+                assert!(failure.detail.contains("field proxy_not_trusted: together with proxy_noauth"), "{failure}");
+            }
+        }
+    }
+}
+
 #[test]
 fn names_addresses_and_users() {
     let route =

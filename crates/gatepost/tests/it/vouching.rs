@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use testkit::nginx::{Nginx, Question, Verdict, Way};
 use testkit::peer::{Backend, FakeBackend, Sasl, SmtpClient};
+use testkit::postfix::{self, Options, Postfix};
 use testkit::{Protocol, real};
 
 use crate::gate::{Gate, Want, listeners_for};
@@ -67,4 +68,19 @@ fn nobody_becomes_another_through_an_nginx_in_front() {
     let nginx = Nginx::start(&[Way { auth: false, ..Way::submission() }], check);
     climb(nginx.addr(0), &inner, &backend);
     backend.finish();
+}
+
+/// Why a row that tells of no client must not have a user named by XCLIENT: see `who_is_named_without_a_password_comes_with_a_client`.
+#[test]
+fn a_postfix_that_is_told_of_no_client_lets_a_user_become_another() {
+    let Some(_) = postfix::require() else { return };
+    let postfix = Postfix::start(Options { xclient_hosts: "127.0.0.1".into(), ..Options::default() });
+    for (client, again) in [("", 220), (" ADDR=192.0.2.7", 550)] {
+        let mut smtp = SmtpClient::greeted(postfix.addr());
+        smtp.ehlo(HELLO);
+        smtp.expect(&format!("XCLIENT LOGIN=joe{client}"), "220");
+        smtp.ehlo(HELLO);
+        assert_eq!(smtp.xclient("LOGIN=boss").code, again, "{client:?}");
+        smtp.quit();
+    }
 }

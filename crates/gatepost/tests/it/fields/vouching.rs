@@ -26,9 +26,8 @@ pub fn cases() -> Vec<Case> {
             .hears(|heard| heard.forward = vec![("a", "1")]),
         // What is named last says who has signed in.
         vouched("noauth-long", &[("forward_a", HALF)]).hears(|heard| heard.forward = vec![("a", HALF)]),
-        vouched("noauth-not-trusted", &[("proxy_not_trusted", "y"), ("forward_a", "1")])
-            .hears(|heard| heard.told = false)
-            .journal(&["identity=not-told"]),
+        submission("noauth-not-trusted", &[("proxy_not_trusted", "y")])
+            .bad("field proxy_not_trusted: together with proxy_noauth"),
         vouched("noauth-header", &[]).setup(Setup::Header),
         vouched("noauth-local", &[("proxy", NULL)]).local(),
         // No password is said, whosever it is.
