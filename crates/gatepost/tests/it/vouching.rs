@@ -78,7 +78,7 @@ fn a_postfix_that_is_told_of_no_client_lets_a_user_become_another() {
     for (client, again) in [("", 220), (" ADDR=192.0.2.7", 550)] {
         let mut smtp = SmtpClient::greeted(postfix.addr());
         smtp.ehlo(HELLO);
-        smtp.expect(&format!("XCLIENT LOGIN=joe{client}"), "220");
+        smtp.expect(format!("XCLIENT LOGIN=joe{client}"), "220");
         smtp.ehlo(HELLO);
         assert_eq!(smtp.xclient("LOGIN=boss").code, again, "{client:?}");
         smtp.quit();
