@@ -4,6 +4,7 @@
 //! offered), reports [`LoginEvent`]s, and is told the outcome as a [`Welcome`] or a [`Refusal`]. It knows neither sockets
 //! nor databases, and it does not decide: it asks.
 
+use crate::encode::percent_encoded;
 use crate::machine::{Fault, Step};
 use crate::origin::OriginUpdate;
 use crate::overheard::Line;
@@ -180,6 +181,18 @@ pub struct Referral {
     pub port: u16,
     /// Words for the person instead of `Try this server instead.`
     pub text: Option<String>,
+}
+
+impl Referral {
+    /// The user, and the host with the port, as a URL has them (RFC 3986): nothing stands in them that could end a response
+    /// code or a line. `usual` is the port that goes without saying.
+    pub(crate) fn in_url(&self, usual: Option<u16>) -> (String, String) {
+        let host = percent_encoded(&self.host);
+        // The only colons that a host may have are an IPv6 address's.
+        let host = if self.host.contains(':') { format!("[{}]", host.replace("%3A", ":")) } else { host };
+        let place = if usual == Some(self.port) { host } else { format!("{host}:{}", self.port) };
+        (percent_encoded(&self.user), place)
+    }
 }
 
 /// Why we end a connection by ourselves.

@@ -5,7 +5,6 @@
 //! ever repeated, except a tag that has passed [`Tag::of`](super::command::Tag::of).
 
 use super::text::{is_atom_char, write_nstring};
-use crate::encode::percent_encoded;
 use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
 use crate::manners::{self, line};
 use crate::sasl::Server;
@@ -125,10 +124,8 @@ pub(super) fn refusal(tag: &dyn Display, refusal: &Refusal, out: &mut BytesMut) 
 
 /// The URL of RFC 2221 and RFC 5092; the registered port goes without saying.
 fn referral(to: &Referral) -> String {
-    let user = percent_encoded(&to.user);
-    let host = if to.host.contains(':') { format!("[{}]", to.host) } else { to.host.clone() };
-    let port = if to.port == 143 { String::new() } else { format!(":{}", to.port) };
-    format!("imap://{user};AUTH={}@{host}{port}/", to.mechanism.name())
+    let (user, place) = to.in_url(Some(143));
+    format!("imap://{user};AUTH={}@{place}/", to.mechanism.name())
 }
 
 /// Text that is fit for the end of a line; what is said instead where nothing is left of it.

@@ -6,7 +6,6 @@
 //!
 //! RFC 1939 section 3, RFC 2449 sections 5 and 8, RFC 3206 (`[SYS/TEMP]`, `[SYS/PERM]`, `[AUTH]`), RFC 5034 section 6 (`SASL`).
 
-use crate::encode::percent_encoded;
 use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
 use crate::manners::{self, line};
 use crate::sasl::Server;
@@ -81,12 +80,8 @@ pub(super) fn refusal(refusal: &Refusal, out: &mut BytesMut) {
 
 /// `user@host:port` as Dovecot spells it; the registered port goes without saying.
 fn referral(to: &Referral) -> String {
-    let user = percent_encoded(&to.user);
-    let host = percent_encoded(&to.host);
-    // The only colons that a host may have are an IPv6 address's.
-    let host = if to.host.contains(':') { format!("[{}]", host.replace("%3A", ":")) } else { host };
-    let port = if to.port == 110 { String::new() } else { format!(":{}", to.port) };
-    format!("{user}@{host}{port}")
+    let (user, place) = to.in_url(Some(110));
+    format!("{user}@{place}")
 }
 
 /// Text that is fit for the end of a line; what is said instead where nothing is left of it.

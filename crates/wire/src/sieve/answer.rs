@@ -7,7 +7,6 @@
 //! RFC 5804 sections 1.3 (codes), 1.7 (capabilities), 2.13 (`TAG`) and 3 (URLs).
 
 use super::text::{QUOTED_MAX, write_quoted};
-use crate::encode::percent_encoded;
 use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
 use crate::manners;
 use crate::sasl::Server;
@@ -133,12 +132,8 @@ pub(super) fn refusal(refusal: &Refusal, out: &mut BytesMut) {
 /// The URL of a server, bare as in RFC 5804 section 4 and as Dovecot spells it, whose proxies could not read a string there; the
 /// registered port goes without saying. Nothing in it needs to be escaped.
 fn referral(to: &Referral) -> String {
-    let user = percent_encoded(&to.user);
-    let host = percent_encoded(&to.host);
-    // The only colons that a host may have are an IPv6 address's.
-    let host = if to.host.contains(':') { format!("[{}]", host.replace("%3A", ":")) } else { host };
-    let port = if to.port == 4190 { String::new() } else { format!(":{}", to.port) };
-    format!("sieve://{user};AUTH={}@{host}{port}", to.mechanism.name())
+    let (user, place) = to.in_url(Some(4190));
+    format!("sieve://{user};AUTH={}@{place}", to.mechanism.name())
 }
 
 /// Text that is fit to be shown; what is said instead where nothing is left of it.

@@ -7,7 +7,6 @@
 //! RFC 5321 section 4.2, RFC 2034 with RFC 3463 and RFC 5248 (enhanced codes), RFC 4954 section 6 (those of AUTH).
 
 use super::capability::{self, keyword};
-use crate::encode::percent_encoded;
 use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
 use crate::manners::{self, line};
 use crate::sasl::Server;
@@ -96,11 +95,8 @@ pub(super) fn refusal(refusal: &Refusal, out: &mut BytesMut) {
 
 /// `user@host:port` as Dovecot 2.4 spells it; the port always, for there are two that are usual.
 fn referral(to: &Referral) -> String {
-    let user = percent_encoded(&to.user);
-    let host = percent_encoded(&to.host);
-    // The only colons that a host may have are an IPv6 address's.
-    let host = if to.host.contains(':') { format!("[{}]", host.replace("%3A", ":")) } else { host };
-    format!("{user}@{host}:{}", to.port)
+    let (user, place) = to.in_url(None);
+    format!("{user}@{place}")
 }
 
 /// Our own name, which is the first word of greetings: nothing else may stand there.
