@@ -13,9 +13,9 @@ const NAME_MAX: usize = 32;
 /// The most octets of words: with short names in front of each word a list grows.
 const WORDS_MAX: usize = 8192;
 
-/// What one backend told of itself.
+/// What one backend lists of itself.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct List {
     words: String,
     full: bool,
     /// TLS can be begun.
@@ -30,7 +30,7 @@ pub struct Told {
     pub sasl: bool,
 }
 
-impl Told {
+impl List {
     /// Takes in one line of the list.
     pub fn hear(&mut self, name: &[u8], value: Option<&[u8]>) {
         let name = String::from_utf8_lossy(name).to_ascii_uppercase();
@@ -82,7 +82,7 @@ impl Told {
 /// language before login is ours; who is let go by `UNAUTHENTICATE` would be somebody else at a backend that is not its own.
 const TELLABLE: [&str; 4] = ["NOTIFY", "MAXREDIRECTS", "EXTLISTS", "SIEVE"];
 
-/// The words of a backend's list (see [`Told::words`]) that a client may be told before login. The longest list comes last,
+/// The words of a backend's list (see [`List::words`]) that a client may be told before login. The longest list comes last,
 /// where a limit cuts.
 pub fn tellable(list: &str) -> String {
     let of = |name: &'static str| {
@@ -98,8 +98,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn told(lines: &[(&str, Option<&str>)]) -> Told {
-        let mut told = Told::default();
+    fn told(lines: &[(&str, Option<&str>)]) -> List {
+        let mut told = List::default();
         for (name, value) in lines {
             told.hear(name.as_bytes(), value.map(str::as_bytes));
         }
@@ -174,7 +174,7 @@ mod tests {
         #[test]
         fn nothing_that_is_told_can_be_more_than_a_word(lines in proptest::collection::vec(
             (any::<Vec<u8>>(), proptest::option::of(any::<Vec<u8>>())), 0..10)) {
-            let mut told = Told::default();
+            let mut told = List::default();
             for (name, value) in &lines {
                 told.hear(name, value.as_deref());
             }

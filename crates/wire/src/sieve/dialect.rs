@@ -22,7 +22,7 @@
 //!
 //! RFC 5804 sections 1.3 (codes), 1.7 (capabilities), 2.1 (AUTHENTICATE), 2.2 (STARTTLS); XCLIENT of Pigeonhole.
 
-use super::capability::Told;
+use super::capability::List;
 use super::command::{Command, Response};
 use super::reply::{self, Condition, Reply, Status};
 use crate::dance::dialect::{Answer, Ask, Dialect, Heard, Offer, Said, foreign, protocol};
@@ -39,7 +39,7 @@ use memchr::memmem;
 #[derive(Default)]
 pub struct Sieve {
     /// What it told of itself, since TLS.
-    told: Told,
+    listed: List,
     /// All of that is here.
     greeted: bool,
     /// What is left of the exchange.
@@ -62,9 +62,9 @@ impl Sieve {
     fn mechanism(&self, sign_in: &SignIn) -> Result<Box<dyn Client>, Stumble> {
         let not_offered = |detail: &str| Err(Stumble::new(StumbleKind::NotOffered, detail));
         let master = sign_in.master.is_some();
-        let (plain, login) = (self.told.plain || !self.greeted, self.told.login || !self.greeted);
+        let (plain, login) = (self.listed.plain || !self.greeted, self.listed.login || !self.greeted);
         match sign_in.mechanism {
-            _ if self.greeted && !self.told.sasl => not_offered("the backend lists no SASL mechanism (TLS required?)"),
+            _ if self.greeted && !self.listed.sasl => not_offered("the backend lists no SASL mechanism (TLS required?)"),
             Some(Mechanism::Login) if login && !master => Ok(Box::new(Login::new(sign_in))),
             Some(Mechanism::Login) if !master => not_offered("the backend does not list SASL LOGIN"),
             _ if plain => Ok(Box::new(Plain::new(sign_in))),
@@ -142,7 +142,7 @@ impl Dialect for Sieve {
     fn greeting(&mut self, reply: &[u8]) -> Result<bool, Stumble> {
         match reply::read(reply) {
             Ok(Reply::Strings(name, value)) => {
-                self.told.hear(&name, value.as_deref());
+                self.listed.hear(&name, value.as_deref());
                 Ok(false)
             }
             Ok(Reply::Status(status)) if status.condition == Condition::Ok => {
@@ -176,8 +176,8 @@ impl Dialect for Sieve {
     fn offer(&self, ask: Ask) -> Offer {
         let listed = |listed| if listed { Offer::Yes } else { Offer::No };
         match ask {
-            Ask::Secure => listed(self.told.starttls),
-            Ask::Introduce => listed(self.told.xclient),
+            Ask::Secure => listed(self.listed.starttls),
+            Ask::Introduce => listed(self.listed.xclient),
             Ask::SignIn => Offer::Yes,
             Ask::Capability => Offer::No,
         }
@@ -214,12 +214,12 @@ impl Dialect for Sieve {
     }
 
     fn secured(&mut self) {
-        self.told = Told::default();
+        self.listed = List::default();
         self.greeted = false;
     }
 
     fn capability(&self) -> Option<&str> {
-        self.greeted.then(|| self.told.words())
+        self.greeted.then(|| self.listed.words())
     }
 
     fn capability_after(&self) -> Option<&str> {
