@@ -75,6 +75,16 @@ fn still_served(client: &mut AnyClient) {
     assert!(echoed.contains("ECHO NOOP"), "{echoed}");
 }
 
+/// Runs all cases side by side: most of their time is waiting.
+fn all_at_once<T: Send>(cases: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for case in cases {
+            let run = &run;
+            scope.spawn(move || run(case));
+        }
+    });
+}
+
 fn no_password(heard: &[u8]) {
     let text = String::from_utf8_lossy(heard);
     assert_eq!(passwords(heard), 0, "{text}");
@@ -130,32 +140,31 @@ fn hear_password(protocol: Protocol, conn: &mut Conn) {
 
 #[test]
 fn dead() {
-    for protocol in Protocol::ALL {
+    all_at_once(Protocol::ALL, |protocol| {
         let port = testkit::free_port();
         let at = SocketAddr::from(([127, 0, 0, 1], port.number()));
         refused_at(protocol, at, "", "", "connect", &["Connection refused", "more tries"]);
-    }
+    });
 }
 
 #[test]
 fn silent() {
-    for protocol in Protocol::ALL {
+    all_at_once(Protocol::ALL, |protocol| {
         no_password(&refused(protocol, Conn::hold, "timeout", &["proxy_timeout (2 s)", "state", "the row needs ssl"]));
-    }
+    });
 }
 
 #[test]
 fn silent_after_the_login() {
-    for (protocol, state) in
-        [(Imap, "login"), (Pop3, "state login2"), (ManageSieve, "state auth"), (Submission, "state authenticate")]
-    {
+    let cases = [(Imap, "login"), (Pop3, "state login2"), (ManageSieve, "state auth"), (Submission, "state authenticate")];
+    all_at_once(cases, |(protocol, state)| {
         let script = move |conn: &mut Conn| {
             hear_password(protocol, conn);
             conn.hold();
         };
         let heard = refused(protocol, script, "timeout", &[state]);
         assert_eq!(passwords(&heard), 1);
-    }
+    });
 }
 
 #[test]
@@ -216,12 +225,16 @@ fn another_protocol() {
 
 #[test]
 fn closing_before_and_after_the_password() {
-    for protocol in Protocol::ALL {
+    all_at_once(Protocol::ALL, |protocol| {
         no_password(&refused(protocol, |_| {}, "backend-closed", &["state"]));
         let state = if matches!(protocol, Imap | Pop3) { "state login" } else { "state auth" };
         let heard = refused(protocol, move |conn| hear_password(protocol, conn), "backend-closed", &[state]);
         assert_eq!(passwords(&heard), 1, "a password is sent once: {}", String::from_utf8_lossy(&heard));
-    }
+    });
+}
+
+#[test]
+fn closing_in_the_middle() {
     // Between the name and the password.
     let script = |conn: &mut Conn| {
         conn.send_line("+OK hi");

@@ -1,22 +1,24 @@
 //! Backends that say no: to a login for good or for now, and to hearing who is calling.
 
-use super::{SYS_TEMP, UNAVAILABLE, no_password, refused, still_served, trouble};
+use super::{SYS_TEMP, UNAVAILABLE, all_at_once, no_password, refused, still_served, trouble};
 use crate::gate::{Gate, OTHERS_TOO, Want, everybody_at};
+use Protocol::{Imap, ManageSieve, Pop3, Submission};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use testkit::Protocol::{Imap, ManageSieve, Pop3, Submission};
+use testkit::Protocol;
 use testkit::peer::{Backend, Conn, FakeBackend, FakeServer, Xclient};
 
 #[test]
 fn try_later_is_tried_again() {
-    for (protocol, answer, told) in [
+    let cases = [
         (Imap, "NO [UNAVAILABLE] \x1b[31mmoving\x1b[0m, come back", "[UNAVAILABLE]"),
         (Pop3, "-ERR [SYS/TEMP] \x1b[31mmoving\x1b[0m, come back", "[SYS/TEMP]"),
         (Pop3, "-ERR [SYS/TEMP/DISK] \x1b[31mmoving\x1b[0m, come back", "[SYS/TEMP]"),
         (ManageSieve, "NO (TRYLATER) \"\x1b[31mmoving\x1b[0m, come back\"", "(TRYLATER)"),
         (Submission, "454 4.7.0 \x1b[31mmoving\x1b[0m, come back", "454 4.7.0"),
         (Submission, "451 4.3.0 \x1b[31mmoving\x1b[0m, come back", "454 4.7.0"),
-    ] {
+    ];
+    all_at_once(cases, |(protocol, answer, told): (Protocol, &str, &str)| {
         let backend = Backend { answer: answer.to_owned(), ..Backend::of(protocol) };
         let server = FakeServer::start(move |conn| {
             backend.login(conn);
@@ -29,7 +31,7 @@ fn try_later_is_tried_again() {
         assert!(!reply.text.contains('\x1b'), "{reply:?}");
         assert!(server.connections() > 1 && server.connections() <= 4, "{}", server.connections());
         assert!(gate.gatepost.wait_for(" refused protocol=").contains("reason=backend-unavailable "));
-    }
+    });
 }
 
 #[test]
