@@ -287,6 +287,11 @@ pub fn find(name: &str) -> Option<&'static Protocol> {
     PROTOCOLS.iter().find(|protocol| protocol.name == name)
 }
 
+/// All names, to say which there are.
+pub fn names() -> String {
+    PROTOCOLS.iter().map(|protocol| protocol.name).collect::<Vec<_>>().join(", ")
+}
+
 /// What the configuration may name.
 pub static NAMES: LazyLock<Vec<ProtocolName>> = LazyLock::new(|| {
     let names = |p: &Protocol| {

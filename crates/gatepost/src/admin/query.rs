@@ -52,7 +52,7 @@ impl Said<'_> {
     /// There is none of this name.
     pub fn protocol(&self) -> Result<Box<str>, Refusal> {
         let known = crate::protocol::find(&self.value).map(|protocol| protocol.name.into());
-        known.ok_or_else(|| self.bad("is no protocol of this version"))
+        known.ok_or_else(|| self.bad(format!("is none of {}", crate::protocol::names())))
     }
 
     /// Whether the value says yes: nothing, `1` or `true`.
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_escaped() {
         let words: Vec<Said<'_>> = said(Some("protocol=go%0Apher&x%1b=1")).collect();
-        assert_eq!(words[0].protocol().unwrap_err().1, "protocol: go\\npher is no protocol of this version");
+        assert_eq!(words[0].protocol().unwrap_err().1, "protocol: go\\npher is none of imap, pop3, managesieve, submission");
         assert_eq!(words[1].unknown().1, "there is no x\\u{1b}");
         assert_eq!(&*said(Some("protocol=imap")).next().unwrap().protocol().unwrap(), "imap");
     }

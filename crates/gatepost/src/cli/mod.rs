@@ -206,3 +206,25 @@ fn load(path: &std::path::Path) -> Result<Loaded, ExitCode> {
 fn tell(problems: &Problems) {
     eprintln!("{problems}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Command;
+
+    #[test]
+    fn each_protocol_stands_in_the_help_of_each_verb_that_takes_one() {
+        fn look(command: &Command) -> usize {
+            let here = command.get_arguments().filter(|arg| arg.get_long() == Some("protocol"));
+            let here = here.map(|arg| {
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                for protocol in crate::protocol::PROTOCOLS {
+                    assert!(help.contains(protocol.name), "{}: {help}", command.get_name());
+                }
+            });
+            here.count() + command.get_subcommands().map(look).sum::<usize>()
+        }
+        let found = look(&Cli::command());
+        assert!(found >= 5, "sessions, kick, trace, explain login, doctor identity; {found}");
+    }
+}

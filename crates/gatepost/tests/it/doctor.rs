@@ -126,7 +126,7 @@ fn what_stands_in_the_way_is_told() {
     assert!(said.contains("not proven  the login failed: "), "{said}");
 
     for (words, code, why) in [
-        (&["--protocol", "gopher"][..], 2, "gopher is no protocol of this version"),
+        (&["--protocol", "gopher"][..], 2, "gopher is none of imap, pop3, managesieve, submission"),
         (&["--protocol", "pop3"], 2, "there is no such listener"),
         (&["--listener", "127.0.0.1:1"], 2, "there is no such listener; there are: imap on 127.0.0.1:"),
         (&["--backend-log", "/nonexistent"], 1, "/nonexistent: "),

@@ -36,7 +36,7 @@ pub enum Doctor {
 pub struct Identity {
     /// The user to sign in as
     user: String,
-    /// The protocol [default: the first that is served]
+    /// The protocol: imap, pop3, managesieve or submission [default: the first that is served]
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
     /// A file with the password in its first line
@@ -209,7 +209,7 @@ impl Identity {
         let mut found: Vec<(&'static Protocol, SocketAddr, Secure)> = listed.filter_map(listener).collect();
         if let Some(name) = &self.protocol {
             if protocol::find(name).is_none() {
-                return Err(Stop::with(USAGE, format!("{name} is no protocol of this version")));
+                return Err(Stop::with(USAGE, format!("{name} is none of {}", protocol::names())));
             }
             found.retain(|(protocol, ..)| protocol.name == name);
         }
