@@ -24,6 +24,12 @@ pub(super) fn elsewhere(word: &str) -> Option<&'static str> {
     FOREIGN.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours)
 }
 
+/// The protocol, one of `names`, that others call `word`.
+pub(super) fn protocol(word: &str, names: &[&str]) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    PROTOCOLS.iter().find(|(theirs, ours)| *theirs == word && names.contains(ours)).map(|(_, ours)| *ours)
+}
+
 /// Restricted edit distance: insert, delete, replace, swap neighbours.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
@@ -48,6 +54,16 @@ fn distance(a: &[char], b: &[char]) -> usize {
     }
     above.last().copied().unwrap_or(0)
 }
+
+/// Their protocol, and its names here, the one with its port first.
+const PROTOCOLS: &[(&str, &str)] = &[
+    ("sieve", "managesieve"),
+    ("smtp", "submission"),
+    ("smtps", "submissions"),
+    ("smtps", "submission"),
+    ("ssmtp", "submissions"),
+    ("ssmtp", "submission"),
+];
 
 /// Their word, and what to write instead.
 const FOREIGN: &[(&str, &str)] = &[
@@ -75,6 +91,8 @@ const FOREIGN: &[(&str, &str)] = &[
     ("login_trusted_networks", "`networks` in [trust]"),
     ("mail_max_userip_connections", "`user_connections` in [limits]"),
     ("managesieve_implementation_string", "`implementation` in [protocol.managesieve]"),
+    ("managesieve_logout_format", "nothing: sessions end in the journal's `end` lines"),
+    ("managesieve_max_line_length", "nothing: behind the login it is the backend's"),
     ("managesieve_notify_capability", "`notify` in [protocol.managesieve]"),
     ("managesieve_sieve_capability", "`sieve` in [protocol.managesieve]"),
     ("passdb", "[[users]]"),
@@ -95,6 +113,14 @@ const FOREIGN: &[(&str, &str)] = &[
     ("ssl_key_file", "`certificates = [{ cert = \"...\", key = \"...\" }]` in [tls]"),
     ("static_password", "`fields = { password = \"{SCHEME}...\" }` in [[users]]"),
     ("submission_backend_capabilities", "`capability` in [protocol.submission]"),
+    ("submission_client_workarounds", "nothing: what stands behind the login is the backend's"),
+    ("submission_logout_format", "nothing: sessions end in the journal's `end` lines"),
+    ("submission_max_mail_size", "nothing: limits on mail are the backend's"),
+    ("submission_max_recipients", "nothing: limits on mail are the backend's"),
+    ("submission_relay_host", "`host` in a user's row"),
+    ("submission_relay_port", "`port` in a user's row"),
+    ("submission_relay_ssl", "`tls` in [backend], or `ssl` and `starttls` in a user's row"),
+    ("submission_relay_trusted", "nothing: a backend that lists XCLIENT is told"),
     ("trusted_networks", "`networks` in [trust]"),
     ("userdb", "[[users]]: a proxy needs no second database"),
     // nginx
@@ -107,7 +133,13 @@ const FOREIGN: &[(&str, &str)] = &[
     ("smtp_auth", "nothing: mechanisms follow from the database"),
     ("smtp_capabilities", "`capability` in [protocol.submission]"),
     ("proxy_smtp_auth", "nothing: a password is said on unless the row has `proxy_noauth`"),
-    ("starttls", "`tls = \"starttls\"`"),
+    ("resolver", "nothing: names of clients are not looked up"),
+    ("smtp_client_buffer", "nothing: bytes are passed on as they come"),
+    ("smtp_greeting_delay", "nothing: clients are greeted at once"),
+    ("starttls", "`tls = \"starttls\"`, with `cleartext_auth = \"never\"` for nginx's `only`"),
+    ("xclient", "nothing: a backend that lists XCLIENT is told; `submission_login` in [backend] is for signing in by it"),
+    // Postfix
+    ("smtpd_authorized_xclient_hosts", "`networks` in [trust]"),
     // Perdition
     ("bind_address", "`address` in [[listen]]"),
     ("connection_limit", "`connections` in [limits]"),

@@ -9,6 +9,7 @@
 
 use super::address::{Address, parse_address};
 use super::limits::MOST_CONNECTIONS;
+use super::protocol;
 use super::trust::Balancers;
 use crate::config::catalog::ProtocolName;
 use crate::config::kinds;
@@ -215,11 +216,9 @@ fn read_protocols(r: &mut Reading<'_>, block: &mut Section) -> Protocols {
             } else {
                 known.push(Told { value: row, at });
             }
-        } else if catalog.later_protocols.contains(&name.as_str()) {
-            r.later(at, &format!("the protocol {}", shown(&name)));
         } else {
             let names: Vec<&str> = catalog.protocols.iter().map(|row| row.name).collect();
-            kinds::unknown_word(r, at, "listen.protocol", &name, &names);
+            protocol::unknown(r, at, "listen.protocol", &name, &names);
         }
     }
     Protocols { known, written }

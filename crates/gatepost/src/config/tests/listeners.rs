@@ -23,9 +23,16 @@ fn listeners() {
     listening(
         "[[listen]]\nprotocols = [\"smtp\", \"IMAP\", \"http\"]",
         &[
-            "4:14: error[later]: the protocol `smtp` is not in this version",
+            "4:14: error[later]: the protocol `smtp` is not in this version|for users who sign in to send mail it is `submission`",
             "4:22: error[value]: `listen.protocol` cannot be `IMAP`|did you mean `imap`?",
             "4:30: error[value]: `listen.protocol` cannot be `http`",
+        ],
+    );
+    listening(
+        "[[listen]]\nprotocols = [\"sieve\", \"SMTPS\"]",
+        &[
+            "4:14: error[value]: `listen.protocol` cannot be `sieve`|here it is `managesieve`",
+            "4:23: error[value]: `listen.protocol` cannot be `SMTPS`|here it is `submissions`",
         ],
     );
     listening(

@@ -48,7 +48,7 @@ fn user_databases() {
         ],
     );
     users(
-        "[[users]]\nname = \"a b\"\ndriver = \"static\"\nfields = {}\nresult_success = \"ok\"\nskip = \"always\"\ndeny = \"no\"\nprotocols = [\"imaps\", \"lmtp\", \"x\"]",
+        "[[users]]\nname = \"a b\"\ndriver = \"static\"\nfields = {}\nresult_success = \"ok\"\nskip = \"always\"\ndeny = \"no\"\nprotocols = [\"imaps\", \"lmtp\", \"x\", \"sieve\"]",
         &[
             "8:8: error[value]: `users.name`: `a b` holds more than",
             "11:18: error[value]: `users.result_success` cannot be `ok`|`return-ok`, `return-fail`",
@@ -57,6 +57,7 @@ fn user_databases() {
             "14:14: error[value]: `users.protocols`: `imaps` is `imap` on another port|write \"imap\"",
             "14:23: error[later]: the protocol `lmtp`",
             "14:31: error[value]: `users.protocols` cannot be `x`",
+            "14:36: error[value]: `users.protocols` cannot be `sieve`|here it is `managesieve`",
         ],
     );
     users("[[users]]\ndriver = \"static\"\nfields = {}\nprotocols = []", &["10:13: error[value]: `users.protocols` is empty"]);
