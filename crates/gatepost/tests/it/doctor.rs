@@ -7,7 +7,7 @@ use std::process::Command;
 use testkit::dovecot::{Backend, Options};
 use testkit::peer::{Conn, FakeServer};
 use testkit::wait::until;
-use testkit::{Dir, Protocol, real};
+use testkit::{Dir, Protocol, postfix, real};
 
 const FROM: &str = "192.0.2.66";
 
@@ -67,6 +67,38 @@ fn dovecot_believes_us_where_it_is_told_to() {
             let (code, said) = doctor(&gate, &["--protocol", name, "--from", FROM]);
             assert_eq!(code, Some(3), "{said}");
             assert!(said.contains("not proven  told, but not seen: the backend cannot tell by itself"), "{said}");
+        }
+    }
+}
+
+/// Postfix writes neither session nor user, but whom it took for the client.
+#[test]
+fn postfix_believes_us_where_it_is_told_to() {
+    let Some(_) = postfix::require() else { return };
+    for (trusted, code) in [("127.0.0.1", 0), ("", 1)] {
+        let postfix = postfix::Postfix::start(postfix::Options { xclient_hosts: trusted.into(), ..Default::default() });
+        let log = postfix.log().path().display().to_string();
+        let users = everybody_at(postfix.addr(), "");
+        let want = Want { users: &users, more: OTHERS_TOO, trust: "networks = [\"127.0.0.1\"]", ..Default::default() };
+        let gate = Gate::start(&want);
+        for from in [FROM, "2001:db8::66"] {
+            let words = ["--protocol", "submission", "--backend-log", &log, "--from", from];
+            let (got, said) = doctor(&gate, &words);
+            assert_eq!(got, Some(code), "{said}");
+            if trusted.is_empty() {
+                assert!(
+                    said.contains("told        no: ") && said.contains("smtpd_authorized_xclient_hosts = 127.0.0.1"),
+                    "{said}"
+                );
+            } else {
+                assert!(said.contains(&format!("disconnect from unknown[{from}]")), "{said}");
+                assert!(said.contains(&format!("proven      the backend takes {from} for the client")), "{said}");
+            }
+        }
+        if !trusted.is_empty() {
+            let (got, said) = doctor(&gate, &["--protocol", "submission", "--backend-log", &log]);
+            assert_eq!(got, Some(3), "{said}");
+            assert!(said.contains("client and proxy are both 127.0.0.1 here: name another client with --from"), "{said}");
         }
     }
 }

@@ -4,6 +4,10 @@
 //! shows that the backend believed what it was told: else it would have an id of its own. That our id stands somewhere else in a
 //! line shows nothing: a backend may write down what it was told and not believe a word of it. A line about the same user that
 //! names this proxy as the client is the proof of the opposite.
+//!
+//! Postfix writes down who has gone, `disconnect from NAME[IP] ... xclient=0/1 ...`, without user and session. It forgets its own
+//! peer when it takes an XCLIENT, so an address that is not this proxy's is what it believed. This proxy's own address shows
+//! nothing, because others may have come through it.
 
 use super::witnessed::Witnessed;
 use std::fs::File;
@@ -92,7 +96,22 @@ fn judge(text: &str, witnessed: &Witnessed, last: bool) -> Seen {
             return Seen::Mismatch(line.trim().to_owned(), why);
         }
     }
+    let by_xclient = witnessed.introduction.starts_with("XCLIENT ");
+    for line in text.lines().filter(|line| !by_xclient || line.contains(" xclient=")) {
+        let Some((ip, port)) = gone_from_postfix(line) else { continue };
+        if ip == client.ip() && (port == Some(client.port()) || port.is_none() && ip != source.ip()) {
+            return Seen::Match(line.trim().to_owned());
+        }
+    }
     Seen::Nothing
+}
+
+/// The client that Postfix says is gone, and its port where `smtpd_client_port_logging` has it told.
+fn gone_from_postfix(line: &str) -> Option<(IpAddr, Option<u16>)> {
+    let (_, rest) = line.split_once("]: disconnect from ")?;
+    let (ip, rest) = rest.split_once('[')?.1.split_once(']')?;
+    let port = rest.strip_prefix(':').and_then(|rest| rest.split(' ').next()?.parse().ok());
+    Some((ip.parse::<IpAddr>().ok()?.to_canonical(), port))
 }
 
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
@@ -149,6 +168,48 @@ mod tests {
         // Without a port it may be another login of hers, so ours is waited for.
         let line = "imap-login: Info: Login: user=<alice>, rip=10.0.0.1, session=<other>";
         assert_eq!(judge(line, &witnessed(), false), Seen::Nothing);
+    }
+
+    #[test]
+    fn lines_of_postfix() {
+        let mut witnessed = witnessed();
+        witnessed.introduction = "XCLIENT ADDR=192.0.2.9".into();
+        let yes = |witnessed: &Witnessed, line: &str| matches!(judge(line, witnessed, true), Seen::Match(_));
+        for line in [
+            "Nov 20 19:24:14 mx postfix/smtpd[29]: disconnect from unknown[192.0.2.9] ehlo=3 xclient=0/1 auth=1 quit=1 commands=6/7",
+            "postfix/submission/smtpd[29]: disconnect from a.example[192.0.2.9]:5000 ehlo=3 xclient=0/1 auth=1 quit=1 commands=6/7",
+        ] {
+            assert!(yes(&witnessed, line), "{line}");
+        }
+        for nothing in [
+            "postfix/smtpd[29]: connect from unknown[192.0.2.9]",
+            // It came without a proxy.
+            "postfix/smtpd[29]: disconnect from unknown[192.0.2.9] ehlo=2 auth=1 quit=1 commands=4",
+            "postfix/smtpd[29]: disconnect from unknown[192.0.2.9]:5001 ehlo=3 xclient=0/1 auth=1 quit=1 commands=6/7",
+            "postfix/smtpd[29]: disconnect from unknown[198.51.100.1] ehlo=3 xclient=0/1 auth=1 quit=1 commands=6/7",
+            // It may be anybody's whose row says proxy_not_trusted.
+            "postfix/smtpd[29]: disconnect from unknown[10.0.0.1] ehlo=2 auth=1 quit=1 commands=4",
+            "postfix/smtpd[29]: disconnect from unknown",
+            "postfix/smtpd[29]: disconnect from unknown[no.address] xclient=1",
+        ] {
+            assert_eq!(judge(nothing, &witnessed, true), Seen::Nothing, "{nothing}");
+        }
+        // A PROXY header is not counted.
+        witnessed.introduction.clear();
+        assert!(yes(&witnessed, "postfix/smtpd[29]: disconnect from unknown[192.0.2.9] ehlo=2 auth=1 quit=1 commands=4"));
+        witnessed.introduction = "XCLIENT ADDR=2001:db8::9".into();
+        witnessed.client = "[2001:db8::9]:5000".parse().unwrap();
+        assert!(yes(
+            &witnessed,
+            "postfix/smtpd[29]: disconnect from unknown[2001:db8::9] ehlo=3 xclient=0/1 quit=1 commands=5/6"
+        ));
+        // Client and proxy on one host: only the port tells them apart.
+        witnessed.client = "10.0.0.1:5000".parse().unwrap();
+        assert!(!yes(&witnessed, "postfix/smtpd[29]: disconnect from unknown[10.0.0.1] ehlo=3 xclient=0/1 quit=1 commands=5/6"));
+        assert!(yes(
+            &witnessed,
+            "postfix/smtpd[29]: disconnect from unknown[10.0.0.1]:5000 ehlo=3 xclient=0/1 quit=1 commands=5/6"
+        ));
     }
 
     #[test]

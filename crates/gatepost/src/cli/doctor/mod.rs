@@ -187,9 +187,12 @@ impl Identity {
             }
             Seen::Nothing => {
                 let how = match &self.backend_log {
-                    Some(file) => {
-                        format!("{} has no line with this session id, and none of this user from this proxy", file.display())
+                    // One address for both: a log that tells neither session nor port cannot tell them apart.
+                    Some(file) if witnessed.client.ip() == witnessed.source.ip() => {
+                        let (file, ip) = (file.display(), witnessed.source.ip());
+                        format!("{file} shows nothing; client and proxy are both {ip} here: name another client with --from")
                     }
+                    Some(file) => format!("{} has no line that shows whom the backend took for the client", file.display()),
                     None => "the backend cannot tell by itself; give its log with --backend-log".to_owned(),
                 };
                 say("seen", "nothing");
@@ -264,6 +267,7 @@ fn listener(told: &Value) -> Option<(&'static Protocol, SocketAddr, Secure)> {
 /// What must be said at the backend.
 fn trust(source: IpAddr) -> String {
     format!(
-        "the backend must believe this proxy: with Dovecot login_trusted_networks = {source}, with a Gatepost [trust] networks = [\"{source}\"]"
+        "the backend must believe this proxy: with Dovecot login_trusted_networks = {source}, with Postfix \
+         smtpd_authorized_xclient_hosts = {source}, with a Gatepost [trust] networks = [\"{source}\"]"
     )
 }
