@@ -42,7 +42,7 @@ fn postfix_keeps_the_client_and_the_user_of_the_last_of_several_commands() {
     let postfix = Postfix::start(postfix::Options { xclient_hosts: "127.0.0.1".into(), ..postfix::Options::default() });
     let mut intro = introduction();
     let name = format!("{0}.{0}.{0}.{1}", "n".repeat(63), "m".repeat(63));
-    let helo = format!("{}.{}", "h".repeat(60), "i".repeat(40));
+    let helo = format!("{}.{}.{}", "h".repeat(60), "i".repeat(60), "j".repeat(10));
     intro.origin.host_name = Some(Told::Known(name.as_str().into()));
     intro.origin.helo = Some(Told::Known(helo.as_str().into()));
     let mut client = SmtpClient::greeted(postfix.addr());
