@@ -5,7 +5,7 @@ use crate::gate::{Gate, Want};
 use crate::proxy_protocol::{BALANCER, LISTENERS, OFFLOADED, SSL, v2_with};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use testkit::dovecot::{self, Options};
-use testkit::peer::{AnyClient, Backend, Client, FakeBackend};
+use testkit::peer::{AnyClient, Backend, Client, FakeBackend, FakeServer};
 use testkit::{Protocol, real};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 42));
@@ -92,7 +92,22 @@ fn what_the_header_says_and_what_it_keeps_to_itself() {
             }
         }
         // Once it says a header, a backend that wants none is a backend that cannot be used; it is no wrong password.
-        let plain = FakeBackend::start(Backend::of(protocol));
+        let plain = FakeServer::start(move |conn| {
+            conn.send_line(match protocol {
+                Protocol::ManageSieve => "\"SASL\" \"PLAIN\"\r\nOK \"ready\"".to_owned(),
+                _ => Backend::of(protocol).greeting,
+            });
+            // The beginning of the header, taken for a command.
+            conn.read_exact(16);
+            let no = match protocol {
+                Protocol::Imap => "* BAD what?\r\n",
+                Protocol::Pop3 => "-ERR what?\r\n",
+                Protocol::ManageSieve => "NO \"what?\"\r\n",
+                Protocol::Submission => "500 5.5.1 what?\r\n",
+            };
+            let _ = conn.try_send(no);
+            conn.read_to_end();
+        });
         let gate = gate(protocol, plain.addr(), ", proxy_timeout = \"1\"", "v2");
         let heard = client(&gate, protocol).login("alice", "x");
         assert!(!heard.ok && !heard.text.contains("AUTH"), "{heard:?}");
