@@ -447,4 +447,6 @@ fn stuffed(place: &str) -> Stumble {
 }
 
 #[cfg(test)]
+pub(crate) mod played;
+#[cfg(test)]
 mod tests;

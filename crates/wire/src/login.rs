@@ -273,3 +273,6 @@ pub trait Front: Send {
     /// The name of the state, for timeout logs.
     fn state(&self) -> &'static str;
 }
+
+#[cfg(test)]
+pub(crate) mod played;

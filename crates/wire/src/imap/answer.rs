@@ -147,21 +147,7 @@ fn capability_words(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::login::Mechanism;
-
-    fn terms() -> Terms {
-        Terms {
-            starttls: false,
-            password_allowed: true,
-            trusted: false,
-            may_vouch: false,
-            xclient_as_exim: false,
-            server: "mail.example.com".into(),
-            capability: String::new(),
-            greeting: "Hello".into(),
-            server_id: Vec::new(),
-            retain_client_id: false,
-        }
-    }
+    use crate::login::played::terms;
 
     #[test]
     fn capabilities_are_ours_first_and_each_once() {

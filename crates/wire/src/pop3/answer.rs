@@ -112,21 +112,7 @@ fn configured(text: &str) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::login::Mechanism;
-
-    fn terms() -> Terms {
-        Terms {
-            starttls: false,
-            password_allowed: true,
-            trusted: false,
-            may_vouch: false,
-            xclient_as_exim: false,
-            server: "mail.example.com".into(),
-            capability: String::new(),
-            greeting: "Hello".into(),
-            server_id: Vec::new(),
-            retain_client_id: false,
-        }
-    }
+    use crate::login::played::terms;
 
     fn said(say: impl FnOnce(&mut BytesMut)) -> String {
         let mut out = BytesMut::new();

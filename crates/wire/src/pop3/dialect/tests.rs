@@ -1,70 +1,12 @@
 //! What is true of the dance in POP3 whatever a backend says; single conversations are in `tests/transcripts/pop3`.
 
 use super::*;
-use crate::dance::{Dance, DanceEvent, IdentityRefused, Introduction, Secure};
-use crate::machine::Step;
-use crate::origin::{Origin, SessionId};
+use crate::dance::played::{self, PASSWORD, Seen, plan, sign_in};
+use crate::dance::{Dance, Secure};
 use proptest::prelude::*;
 
-const PASSWORD: &str = "s3cr3t-\u{e4}";
-
-fn sign_in(user: &str, master: Option<&str>, password: &[u8], mechanism: Option<Mechanism>) -> SignIn {
-    let master = master.map(str::to_owned);
-    SignIn { user: user.into(), master, password: Secret::new(password.to_vec()), mechanism, noauth: false }
-}
-
-fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
-    let session = SessionId::new("s").unwrap();
-    let origin = Origin::at_accept("192.0.2.7:1".parse().unwrap(), "192.0.2.1:110".parse().unwrap(), session);
-    Plan {
-        secure,
-        introduce: Some(Introduction { origin, client_id: Vec::new(), forward: Vec::new(), patience: None }),
-        sign_in: sign_in("joe", None, PASSWORD.as_bytes(), mechanism),
-        one_at_a_time: false,
-        identity_refused: IdentityRefused::Continue,
-        server: "proxy.example".into(),
-        helo: None,
-    }
-}
-
-/// What a dance came to.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    out: Vec<u8>,
-    events: Vec<String>,
-    credentials_sent: bool,
-    in_tls: bool,
-    most_held: usize,
-}
-
 fn converse<'a>(plan: Plan, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
-    let mut in_tls = plan.secure == Secure::Implicit;
-    let mut dance = Dance::new(Box::new(Pop3::new()), plan);
-    let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
-    let (mut events, mut most_held) = (Vec::new(), 0);
-    'said: for piece in pieces {
-        input.extend_from_slice(piece);
-        loop {
-            match dance.step(&mut input, &mut out) {
-                Ok(Step::NeedInput) => break,
-                Ok(Step::Event(DanceEvent::Secure)) => {
-                    events.push("secure".to_owned());
-                    dance.secured();
-                    in_tls = true;
-                }
-                Ok(Step::Event(event)) => {
-                    events.push(format!("{event:?}"));
-                    break 'said;
-                }
-                Err(stumble) => {
-                    events.push(format!("{stumble:?}"));
-                    break 'said;
-                }
-            }
-        }
-        most_held = most_held.max(input.len());
-    }
-    Seen { out: out.to_vec(), events, credentials_sent: dance.credentials_sent(), in_tls, most_held }
+    played::converse(Box::new(Pop3::new()), plan, pieces)
 }
 
 /// What a backend might say, true to the protocol or not; a line ends where a piece does.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::login::Front as _;
+use crate::login::played::{self, Seen};
 use proptest::prelude::*;
 
 const CAPS: Caps = Caps { line: 60, sasl: 100, bad_commands: 4, commands: 12 };
@@ -9,63 +10,17 @@ const CAPS: Caps = Caps { line: 60, sasl: 100, bad_commands: 4, commands: 12 };
 fn terms() -> Terms {
     Terms {
         starttls: true,
-        password_allowed: true,
         trusted: true,
-        may_vouch: false,
-        xclient_as_exim: false,
-        server: "mail.example.com".into(),
         capability: "TOP UIDL".into(),
         greeting: "Ready.".into(),
-        server_id: Vec::new(),
         retain_client_id: true,
+        ..played::terms()
     }
-}
-
-/// Everything there is to see of a conversation: what was said, the events, how it ended, what was left unread.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    out: String,
-    events: Vec<String>,
-    passwords: Vec<Vec<u8>>,
-    left: Vec<u8>,
-    most_held: usize,
 }
 
 /// Feeds pieces that end where `cuts` says; every login is refused, and TLS begins at once.
 fn converse(octets: &[u8], cuts: &[usize], caps: Caps) -> Seen {
-    let mut front = Front::new(terms(), caps);
-    let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
-    let (mut events, mut passwords, mut most_held, mut start) = (Vec::new(), Vec::new(), 0, 0);
-    'fed: for end in cuts.iter().copied().filter(|end| *end <= octets.len()).chain([octets.len()]) {
-        input.extend_from_slice(&octets[start..end]);
-        start = end;
-        loop {
-            match front.step(&mut input, &mut out) {
-                Ok(Step::NeedInput) => break,
-                Ok(Step::Event(event)) => {
-                    events.push(format!("{event:?}"));
-                    if let LoginEvent::Login(login) = &event {
-                        passwords.push(login.password.as_ref().expect("a password").expose().clone());
-                    }
-                    match event {
-                        LoginEvent::Login(_) | LoginEvent::Unspeakable { .. } => {
-                            front.refuse(&Refusal::WrongCredentials, &mut out);
-                        }
-                        LoginEvent::Secure => front.secured(Terms { starttls: false, ..terms() }),
-                        LoginEvent::Said(_) | LoginEvent::InClear { .. } => {}
-                        LoginEvent::Bye | LoginEvent::HangUp => break 'fed,
-                    }
-                }
-                Err(fault) => {
-                    events.push(format!("{fault:?}"));
-                    break 'fed;
-                }
-            }
-        }
-        most_held = most_held.max(input.len());
-    }
-    input.extend_from_slice(&octets[start..]);
-    Seen { out: String::from_utf8_lossy(&out).into_owned(), events, passwords, left: input.to_vec(), most_held }
+    played::converse(&mut Front::new(terms(), caps), &Terms { starttls: false, ..terms() }, octets, cuts)
 }
 
 /// Input that gets somewhere: commands, pieces of commands, and rubbish.

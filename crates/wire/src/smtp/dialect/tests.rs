@@ -1,73 +1,24 @@
 //! What is true of the dance in SMTP whatever a backend says; single conversations are in `tests/transcripts/submission`.
 
 use super::*;
-use crate::dance::{Dance, DanceEvent, Introduction, Secure};
+use crate::dance::played::{self, PASSWORD, Seen, sign_in};
+use crate::dance::{Dance, DanceEvent, Secure};
 use crate::machine::Step;
-use crate::origin::{Origin, SessionId, Told};
-use crate::secret::Secret;
+use crate::origin::Told;
 use memchr::memmem;
 use proptest::prelude::*;
 
-const PASSWORD: &str = "s3cr3t-\u{e4}";
-
-fn sign_in(user: &str, master: Option<&str>, password: &[u8], mechanism: Option<Mechanism>) -> SignIn {
-    let master = master.map(str::to_owned);
-    SignIn { user: user.into(), master, password: Secret::new(password.to_vec()), mechanism, noauth: false }
-}
-
 fn plan(secure: Secure, mechanism: Option<Mechanism>, noauth: bool) -> Plan {
-    let session = SessionId::new("s").unwrap();
-    let mut origin = Origin::at_accept("192.0.2.7:1".parse().unwrap(), "192.0.2.1:587".parse().unwrap(), session);
-    origin.helo = Some(Told::Known("client.example".into()));
-    Plan {
-        secure,
-        introduce: Some(Introduction { origin, client_id: Vec::new(), forward: Vec::new(), patience: None }),
-        sign_in: SignIn { noauth, ..sign_in("joe", None, PASSWORD.as_bytes(), mechanism) },
-        one_at_a_time: false,
-        identity_refused: IdentityRefused::Continue,
-        server: "proxy.example".into(),
-        helo: None,
+    let mut plan = played::plan(secure, mechanism);
+    plan.sign_in.noauth = noauth;
+    if let Some(introduction) = &mut plan.introduce {
+        introduction.origin.helo = Some(Told::Known("client.example".into()));
     }
-}
-
-/// What a dance came to.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    out: Vec<u8>,
-    events: Vec<String>,
-    credentials_sent: bool,
-    in_tls: bool,
-    most_held: usize,
+    plan
 }
 
 fn converse<'a>(plan: Plan, pieces: impl Iterator<Item = &'a [u8]>) -> Seen {
-    let mut in_tls = plan.secure == Secure::Implicit;
-    let mut dance = Dance::new(Box::new(Submission::new()), plan);
-    let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
-    let (mut events, mut most_held) = (Vec::new(), 0);
-    'said: for piece in pieces {
-        input.extend_from_slice(piece);
-        loop {
-            match dance.step(&mut input, &mut out) {
-                Ok(Step::NeedInput) => break,
-                Ok(Step::Event(DanceEvent::Secure)) => {
-                    events.push("secure".to_owned());
-                    dance.secured();
-                    in_tls = true;
-                }
-                Ok(Step::Event(event)) => {
-                    events.push(format!("{event:?}"));
-                    break 'said;
-                }
-                Err(stumble) => {
-                    events.push(format!("{stumble:?}"));
-                    break 'said;
-                }
-            }
-        }
-        most_held = most_held.max(input.len());
-    }
-    Seen { out: out.to_vec(), events, credentials_sent: dance.credentials_sent(), in_tls, most_held }
+    played::converse(Box::new(Submission::new()), plan, pieces)
 }
 
 /// What a backend might say, true to the protocol or not; a reply ends where a piece does.
