@@ -316,7 +316,10 @@ fn write_users(path: &Path, doors: &[Doors], north: SocketAddr) -> rusqlite::Res
     db.execute(insert, (ERIN.user, ssha256(ERIN.password), WEST_NAME, loopback))?;
     for at in doors {
         for (host, port) in [(loopback, at.east.port()), (WEST_NAME, at.west.port()), (NORTH_NAME, north.port())] {
-            db.execute("INSERT INTO ports VALUES (?1, ?2, ?3)", (host, at.speech.name(), port))?;
+            // As %s has it, which the query compares with.
+            let name = at.speech.name();
+            let service = protocol::find(name).map_or(name, |protocol| protocol.service);
+            db.execute("INSERT INTO ports VALUES (?1, ?2, ?3)", (host, service, port))?;
         }
     }
     Ok(())
