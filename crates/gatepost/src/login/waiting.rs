@@ -67,6 +67,10 @@ impl Talk<'_> {
             }
             auth::sign_in(self.house, self.live, &caller, login).await
         });
+        // A MAIL that stands for the login stays there itself.
+        let login_ends =
+            if login.mechanism == Mechanism::Xclient { input.iter().position(|octet| *octet == b'\n') } else { None };
+        let nothing_behind = input.len() == login_ends.map_or(0, |at| at + 1);
         let began = Instant::now();
         let mut still_here = interval_at(began + STILL_HERE, STILL_HERE);
         let (mut reading, mut ahead) = (true, BytesMut::new());
@@ -86,7 +90,7 @@ impl Talk<'_> {
                     // nothing said ahead it can only want to hear whether the password is right. Nobody waits long for that.
                     Ok(0) => {
                         reading = false;
-                        gone = (ahead.is_empty() && input.is_empty()).then(|| Instant::now() + HALF_CLOSED);
+                        gone = (ahead.is_empty() && nothing_behind).then(|| Instant::now() + HALF_CLOSED);
                     }
                     Ok(_) => {}
                     Err(e) => {

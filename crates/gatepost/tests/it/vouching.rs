@@ -1,6 +1,7 @@
 //! Peers that say who has signed in, and the clients behind them: whoever signed in at such a peer speaks through it.
 
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use testkit::nginx::{Nginx, Question, Verdict, Way};
 use testkit::peer::{Backend, FakeBackend, Sasl, SmtpClient};
@@ -83,4 +84,26 @@ fn a_postfix_that_is_told_of_no_client_lets_a_user_become_another() {
         assert_eq!(smtp.xclient("LOGIN=boss").code, again, "{client:?}");
         smtp.quit();
     }
+}
+
+#[test]
+fn a_peer_that_leaves_behind_its_mail_is_not_waited_for() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let backend = FakeBackend::start(Backend::of(Protocol::Submission));
+    let fields = format!(r#", pass = "row-secret", delay_until = "{}""#, now + 200);
+    let users = unchecked(backend.port(), &fields);
+    let trust = "networks = [\"127.0.0.1\"]\nlogin = [\"127.0.0.1\"]";
+    let gate = Gate::start(&Want { users: &users, trust, more: LISTENER, ..Default::default() });
+    let log = gate.gatepost.log();
+    let mut client = SmtpClient::connect(gate.at(Protocol::Submission));
+    client.greeting();
+    client.expect("XCLIENT ADDR=192.0.2.7 LOGIN=joe", "220");
+    client.ehlo(HELLO);
+    client.send("MAIL FROM:<joe@example.com>\r\n");
+    log.wait_for(" held protocol=submission ");
+    client.half_close();
+    log.wait_for("closed, while the login of joe was looked at");
+    client.expect_end();
+    assert_eq!(backend.connections(), 0);
+    backend.finish();
 }
