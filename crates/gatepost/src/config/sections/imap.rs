@@ -1,6 +1,7 @@
 //! `[protocol.imap]`: what is said before login, and how long a session may be silent after it.
 
 use super::greeting::{default_greeting, greeting};
+use super::names::names;
 use crate::config::kinds;
 use crate::config::meant::Imap;
 use crate::config::problems::shown;
@@ -49,37 +50,24 @@ pub(in super::super) fn default_imap(server: &str) -> Imap {
 
 /// RFC 9051 section 7.2.2: atoms, IMAP4rev1 or IMAP4rev2 among them. What depends on the connection is ours to add.
 fn capability(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
-    let text = kinds::line(r, item)?;
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let say = |r: &mut Reading<'_>, why: String, fix: &str| {
-        r.error_fix(item.value.at, "value", format!("`{}` {why}", item.name), fix);
-        None
-    };
-    if let Some(word) = words.iter().find(|word| word.starts_with('+')) {
-        return say(r, format!("adds {} to a list; it is the list itself", shown(word)), "write all of them");
-    }
-    if let Some(word) = words.iter().find(|word| !word.bytes().all(is_atom_char)) {
-        return say(r, format!("holds {}, which is no atom", shown(word)), "write names with blanks between them");
-    }
-    let ours = |word: &str| {
-        let word = word.to_ascii_uppercase();
-        matches!(word.as_str(), "STARTTLS" | "LOGINDISABLED") || word.starts_with("AUTH=")
-    };
-    if let Some(word) = words.iter().find(|word| ours(word)) {
-        let why = format!("holds {}, which follows from each listener's TLS and the databases", shown(word));
-        return say(r, why, "take it out; Gatepost adds it where it is true");
-    }
-    if !words.iter().any(|word| word.eq_ignore_ascii_case("IMAP4rev1") || word.eq_ignore_ascii_case("IMAP4rev2")) {
-        return say(
-            r,
-            "lacks IMAP4rev1 and IMAP4rev2".to_owned(),
-            "write for example \"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE\"",
-        );
-    }
-    if text.len() > LONGEST_LINE {
-        return say(r, format!("is longer than {LONGEST_LINE} octets"), "write what clients need before login");
-    }
-    Some(words.join(" "))
+    names(r, item, LONGEST_LINE, |words| {
+        if let Some(word) = words.iter().find(|word| !word.bytes().all(is_atom_char)) {
+            return Err((format!("holds {}, which is no atom", shown(word)), "write names with blanks between them"));
+        }
+        let ours = |word: &str| {
+            let word = word.to_ascii_uppercase();
+            matches!(word.as_str(), "STARTTLS" | "LOGINDISABLED") || word.starts_with("AUTH=")
+        };
+        if let Some(word) = words.iter().find(|word| ours(word)) {
+            let why = format!("holds {}, which follows from each listener's TLS and the databases", shown(word));
+            return Err((why, "take it out; Gatepost adds it where it is true"));
+        }
+        if !words.iter().any(|word| word.eq_ignore_ascii_case("IMAP4rev1") || word.eq_ignore_ascii_case("IMAP4rev2")) {
+            let fix = "write for example \"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE\"";
+            return Err(("lacks IMAP4rev1 and IMAP4rev2".to_owned(), fix));
+        }
+        Ok(())
+    })
 }
 
 /// A table of names and values, or one text of them in turn as Dovecot 2.3 has it; the value `*` is what Gatepost says of

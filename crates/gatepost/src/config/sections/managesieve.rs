@@ -2,6 +2,7 @@
 
 use super::greeting::{default_greeting, greeting};
 use super::imap::LONGEST_IDLE;
+use super::names::names;
 use crate::config::kinds;
 use crate::config::meant::ManageSieve;
 use crate::config::problems::shown;
@@ -42,26 +43,16 @@ pub(in super::super) fn default_managesieve(server: &str) -> ManageSieve {
 
 /// Names of extensions (RFC 5228 section 6.2) or of notification methods, with blanks between them.
 fn words(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
-    let text = kinds::line(r, item)?;
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let say = |r: &mut Reading<'_>, why: String, fix: &str| {
-        r.error_fix(item.value.at, "value", format!("`{}` {why}", item.name), fix);
-        None
-    };
-    if words.is_empty() {
-        return say(r, "names nothing".to_owned(), "leave it out: then it is learnt from the backends");
-    }
-    if let Some(word) = words.iter().find(|word| word.starts_with('+')) {
-        return say(r, format!("adds {} to a list; it is the list itself", shown(word)), "write all of them");
-    }
-    let fine = |word: &str| word.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
-    if let Some(word) = words.iter().find(|word| !fine(word)) {
-        return say(r, format!("holds {}, which is no such name", shown(word)), "write names with blanks between them");
-    }
-    if text.len() > LONGEST_TEXT {
-        return say(r, format!("is longer than {LONGEST_TEXT} octets"), "write what clients need before login");
-    }
-    Some(words.join(" "))
+    names(r, item, LONGEST_TEXT, |words| {
+        if words.is_empty() {
+            return Err(("names nothing".to_owned(), "leave it out: then it is learnt from the backends"));
+        }
+        let fine = |word: &str| word.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
+        match words.iter().find(|word| !fine(word)) {
+            Some(word) => Err((format!("holds {}, which is no such name", shown(word)), "write names with blanks between them")),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Becomes a quoted string as it is.

@@ -12,6 +12,7 @@ mod listen;
 mod local;
 mod log;
 mod managesieve;
+mod names;
 mod pop3;
 mod protocol;
 mod server;

@@ -2,6 +2,7 @@
 
 use super::greeting::{default_greeting, greeting};
 use super::imap::LONGEST_IDLE;
+use super::names::names;
 use crate::config::kinds;
 use crate::config::meant::Pop3;
 use crate::config::problems::shown;
@@ -43,40 +44,27 @@ pub(in super::super) fn default_pop3(server: &str) -> Pop3 {
 /// RFC 2449 section 3: words of printable ASCII without dots, each a line of its own. What depends on the connection is ours to
 /// add; what needs an argument cannot be said in a list of words.
 fn capability(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
-    let text = kinds::line(r, item)?;
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let say = |r: &mut Reading<'_>, why: String, fix: &str| {
-        r.error_fix(item.value.at, "value", format!("`{}` {why}", item.name), fix);
-        None
-    };
-    let is_one_of = |word: &str, names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(word));
-    if words.is_empty() {
-        return say(r, "names no capability".to_owned(), "leave it out for the default");
-    }
-    if let Some(word) = words.iter().find(|word| word.starts_with('+')) {
-        return say(r, format!("adds {} to a list; it is the list itself", shown(word)), "write all of them");
-    }
-    // A dot could end the list of lines, or be taken off the line's beginning.
-    let fine = |word: &str| word.len() <= LONGEST_WORD && word.bytes().all(|b| b.is_ascii_graphic() && b != b'.');
-    if let Some(word) = words.iter().find(|word| !fine(word)) {
-        return say(
-            r,
-            format!("holds {}, which is no name of a capability", shown(word)),
-            "write names with blanks between them",
-        );
-    }
-    if let Some(word) = words.iter().find(|word| is_one_of(word, &["USER", "SASL", "STLS"])) {
-        let why = format!("holds {}, which follows from each listener's TLS and the databases", shown(word));
-        return say(r, why, "take it out; Gatepost adds it where it is true");
-    }
-    if let Some(word) = words.iter().find(|word| is_one_of(word, &["EXPIRE", "LOGIN-DELAY", "IMPLEMENTATION"])) {
-        let why = format!("holds {}, which needs an argument; each word here is a line of its own", shown(word));
-        return say(r, why, "take it out; clients hear it from their backend after login");
-    }
-    if text.len() > LONGEST_CAPABILITY {
-        return say(r, format!("is longer than {LONGEST_CAPABILITY} octets"), "write what clients need before login");
-    }
-    Some(words.join(" "))
+    names(r, item, LONGEST_CAPABILITY, |words| {
+        let is_one_of = |word: &str, names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(word));
+        if words.is_empty() {
+            return Err(("names no capability".to_owned(), "leave it out for the default"));
+        }
+        // A dot could end the list of lines, or be taken off the line's beginning.
+        let fine = |word: &str| word.len() <= LONGEST_WORD && word.bytes().all(|b| b.is_ascii_graphic() && b != b'.');
+        if let Some(word) = words.iter().find(|word| !fine(word)) {
+            let why = format!("holds {}, which is no name of a capability", shown(word));
+            return Err((why, "write names with blanks between them"));
+        }
+        if let Some(word) = words.iter().find(|word| is_one_of(word, &["USER", "SASL", "STLS"])) {
+            let why = format!("holds {}, which follows from each listener's TLS and the databases", shown(word));
+            return Err((why, "take it out; Gatepost adds it where it is true"));
+        }
+        if let Some(word) = words.iter().find(|word| is_one_of(word, &["EXPIRE", "LOGIN-DELAY", "IMPLEMENTATION"])) {
+            let why = format!("holds {}, which needs an argument; each word here is a line of its own", shown(word));
+            return Err((why, "take it out; clients hear it from their backend after login"));
+        }
+        Ok(())
+    })
 }
 
 fn pop3_greeting(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use super::greeting::greeting;
 use super::imap::LONGEST_IDLE;
+use super::names::names;
 use crate::config::kinds;
 use crate::config::meant::Submission;
 use crate::config::problems::shown;
@@ -52,36 +53,26 @@ pub(in super::super) fn default_submission() -> Submission {
 /// RFC 5321 section 4.1.1.1: keywords, each perhaps with a parameter behind `=` (`SIZE=52428800`). What depends on the connection
 /// is ours to add.
 fn capability(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
-    let text = kinds::line(r, item)?;
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let say = |r: &mut Reading<'_>, why: String, fix: &str| {
-        r.error_fix(item.value.at, "value", format!("`{}` {why}", item.name), fix);
-        None
-    };
-    if words.is_empty() {
-        return say(r, "names no capability".to_owned(), "leave it out: then it is learnt from the backends");
-    }
-    if let Some(word) = words.iter().find(|word| word.starts_with('+')) {
-        return say(r, format!("adds {} to a list; it is the list itself", shown(word)), "write all of them");
-    }
-    let keyword = |word: &str| {
-        let name = word.split('=').next().unwrap_or_default();
-        let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        begins && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-    };
-    let fine = |word: &str| word.len() <= LONGEST_WORD && word.bytes().all(|b| b.is_ascii_graphic()) && keyword(word);
-    if let Some(word) = words.iter().find(|word| !fine(word)) {
-        let fix = "write keywords with blanks between them, a parameter behind an equals sign: \"8BITMIME SIZE=52428800\"";
-        return say(r, format!("holds {}, which is no keyword of EHLO", shown(word)), fix);
-    }
-    let ours = ["AUTH", "STARTTLS", "XCLIENT", "XFORWARD"];
-    let name = |word: &str| word.split('=').next().unwrap_or_default().to_ascii_uppercase();
-    if let Some(word) = words.iter().find(|word| ours.contains(&name(word).as_str())) {
-        let why = format!("holds {}, which follows from each listener's TLS, the databases and [trust]", shown(word));
-        return say(r, why, "take it out; Gatepost adds it where it is true");
-    }
-    if text.len() > LONGEST_CAPABILITY {
-        return say(r, format!("is longer than {LONGEST_CAPABILITY} octets"), "write what clients need before login");
-    }
-    Some(words.join(" "))
+    names(r, item, LONGEST_CAPABILITY, |words| {
+        if words.is_empty() {
+            return Err(("names no capability".to_owned(), "leave it out: then it is learnt from the backends"));
+        }
+        let name = |word: &str| word.split('=').next().unwrap_or_default().to_ascii_uppercase();
+        let keyword = |word: &str| {
+            let name = name(word);
+            let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+            begins && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let fine = |word: &str| word.len() <= LONGEST_WORD && word.bytes().all(|b| b.is_ascii_graphic()) && keyword(word);
+        if let Some(word) = words.iter().find(|word| !fine(word)) {
+            let fix = "write keywords with blanks between them, a parameter behind an equals sign: \"8BITMIME SIZE=52428800\"";
+            return Err((format!("holds {}, which is no keyword of EHLO", shown(word)), fix));
+        }
+        let ours = ["AUTH", "STARTTLS", "XCLIENT", "XFORWARD"];
+        if let Some(word) = words.iter().find(|word| ours.contains(&name(word).as_str())) {
+            let why = format!("holds {}, which follows from each listener's TLS, the databases and [trust]", shown(word));
+            return Err((why, "take it out; Gatepost adds it where it is true"));
+        }
+        Ok(())
+    })
 }

@@ -1,5 +1,5 @@
 //! Five files that operators write first, whole: each yields exactly the errors about what this version lacks; and four of them
-//! cut down to IMAP and POP3, which are taken as they are.
+//! cut down to what it has, which are taken as they are.
 
 use super::*;
 
