@@ -123,10 +123,20 @@ fn constant_rows(meant: &Meant, warn: &crate::users::Warn) {
                 remarks.push(format!("{at}: users \"{}\": field {name} has no effect", block.name));
             }
         }
-        for protocol in PROTOCOLS.iter().filter(|p| meant.listen.iter().any(|l| l.protocol == p.name)) {
+        let served = |name| block.protocols.is_empty() || block.protocols.iter().any(|known| known == name);
+        for protocol in PROTOCOLS.iter().filter(|p| served(p.name) && meant.listen.iter().any(|l| l.protocol == p.name)) {
             let (ports, noauth) = (protocol.ports(), protocol.noauth);
             let asked = Asked { backend: &meant.backend, protocol: protocol.name, ports, mechanism: Mechanism::Command, noauth };
-            if let Err(failure) = route::decide(&answer, &asked, &mut |_| {}) {
+            let decided = route::decide(&answer, &asked, &mut |_| {});
+            // Made for those who have signed in elsewhere, as it may be.
+            let fine_if_vouched = || {
+                let asked = Asked { mechanism: Mechanism::Xclient, ..asked };
+                let answer = Answer { nopassword: false, checked: Checked::Peer, ..answer.clone() };
+                noauth && !meant.trust.login.is_empty() && route::decide(&answer, &asked, &mut |_| {}).is_ok()
+            };
+            if let Err(failure) = decided
+                && !fine_if_vouched()
+            {
                 remarks.push(format!("{at}: {}; whoever gets this row cannot sign in", failure.detail));
             }
         }

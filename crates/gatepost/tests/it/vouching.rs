@@ -1,6 +1,7 @@
 //! Peers that say who has signed in, and the clients behind them: whoever signed in at such a peer speaks through it.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use testkit::nginx::{Nginx, Question, Verdict, Way};
@@ -8,7 +9,7 @@ use testkit::peer::{Backend, FakeBackend, Sasl, SmtpClient};
 use testkit::postfix::{self, Options, Postfix};
 use testkit::{Protocol, real};
 
-use crate::gate::{Gate, Want, listeners_for};
+use crate::gate::{BINARY, Gate, Want, config, listeners_for};
 use crate::sending::{HELLO, checked_here, unchecked};
 
 /// In clear, for nginx speaks nothing else to what is behind it.
@@ -105,5 +106,34 @@ fn a_peer_that_leaves_behind_its_mail_is_not_waited_for() {
     log.wait_for("closed, while the login of joe was looked at");
     client.expect_end();
     assert_eq!(backend.connections(), 0);
+    backend.finish();
+}
+
+/// `nopassword` is no contradiction in a row for those of whom a peer says that they have signed in.
+#[test]
+fn check_finds_no_fault_with_a_row_for_whom_a_peer_vouches() {
+    let backend = FakeBackend::start(Backend::of(Protocol::Submission));
+    let gate = believing(&backend);
+    let vouchers = "networks = [\"127.0.0.1\"]\nlogin = [\"127.0.0.1\"]";
+    let only = "protocols = [\"submission\"]\n";
+    for (trust, block, row, fine) in [
+        (vouchers, only, "proxy_noauth = \"y\"", true),
+        (vouchers, only, "pass = \"x\"", true),
+        (vouchers, only, "pass = \"x\", port = \"587x\"", false),
+        (vouchers, "", "pass = \"x\"", false),
+        ("", only, "proxy_noauth = \"y\"", false),
+        ("", only, "pass = \"x\"", false),
+    ] {
+        let fields = format!("proxy = \"y\", nopassword = \"y\", host = \"h\", {row}");
+        let rest =
+            "[[users]]\nname = \"rest\"\ndriver = \"static\"\nfields = { proxy = \"y\", nopassword = \"y\", host = \"h\" }\n";
+        let users = format!("[[users]]\ndriver = \"static\"\n{block}fields = {{ {fields} }}\n{rest}");
+        gate.gatepost.dir().write("gatepost.toml", config(&Want { users: &users, trust, more: LISTENER, ..Default::default() }));
+        let check = Command::new(BINARY).args(["check", "--config"]).arg(gate.gatepost.dir().join("gatepost.toml")).output();
+        let output = check.expect("check");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(if fine { 0 } else { 3 }), "{trust} {block} {row}: {said}");
+        assert_eq!(said.contains("cannot sign in"), !fine, "{said}");
+    }
     backend.finish();
 }
