@@ -83,9 +83,7 @@ impl<'a> Rehearsal<'a> {
         if ask.user.is_empty() || ask.user.bytes().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
             return Err(Unanswerable("no client can say this user name: it is empty, or holds CR, LF or NUL".to_owned()));
         }
-        if let Some(helo) =
-            ask.helo.as_ref().filter(|name| !(1..=255).contains(&name.len()) || !name.bytes().all(|b| b.is_ascii_graphic()))
-        {
+        if let Some(helo) = ask.helo.as_ref().filter(|name| !wire::smtp::command::is_name(name.as_bytes())) {
             let why = "that is 1 to 255 printable ASCII characters without a blank";
             return Err(Unanswerable(format!("no client can call itself {helo:?}: {why}")));
         }

@@ -135,7 +135,7 @@ pub trait Dialect: Send {
 }
 
 /// What a peer that does not speak the expected protocol seems to speak, by its first four octets. `None` also where there
-/// are fewer, and where it is `expected`: `IMAP`, `POP3` or `ManageSieve`.
+/// are fewer, and where it is `expected`: `IMAP`, `POP3`, `ManageSieve` or `SMTP`.
 pub fn foreign(head: &[u8], expected: &str) -> Option<&'static str> {
     let (protocol, what) = match head {
         [b'+', b'O', b'K', _, ..] | [b'-', b'E', b'R', b'R', ..] => ("POP3", "POP3's: is the port right?"),

@@ -9,8 +9,8 @@
 //! what it takes ([`Offered`]). What it did not list is not said. Commands are shorter than [`COMMAND_MAX`]; what does not fit
 //! goes ahead in commands of its own, while the client itself stays together in the *last* one: Postfix takes no more XCLIENT of
 //! a peer that has named a client, and forgets HELO, PROTO and LOGIN with the next; a Gatepost takes ADDR for another client, of
-//! whose TLS nothing was said yet. Exim and KumoMTA, known by what they do not
-//! list, want all in one command, and IPv6 addresses bare.
+//! whose TLS nothing was said yet. Exim and KumoMTA, known by what they do not list, want all in one command, and IPv6 addresses
+//! bare.
 //!
 //! Left to others: whether the peer may be believed, the replies, and the conversation that begins anew behind each command.
 
