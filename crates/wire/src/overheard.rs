@@ -76,6 +76,13 @@ impl Shown {
         Shown { text: text.into(), free: false, tag: None, user: None }
     }
 
+    /// Something of which only the first word, if it is one of these, and the length are told.
+    pub(crate) fn withheld_behind(words: &[&str], octets: &[u8], why: &str) -> Shown {
+        let word = octets.split(|octet| octet.is_ascii_whitespace()).next().unwrap_or_default();
+        let known = words.iter().copied().find(|known| known.as_bytes().eq_ignore_ascii_case(word));
+        Shown::withheld(known, octets.len(), why)
+    }
+
     /// Something of which only a word, if anything, and the length are told.
     pub fn withheld(word: Option<&str>, octets: usize, why: &str) -> Shown {
         let word = word.unwrap_or_default();

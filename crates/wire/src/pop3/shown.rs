@@ -49,9 +49,7 @@ pub(super) fn read(line: &[u8], command: &Result<Command, Malformed>) -> Shown {
 
 /// What was not understood, or is not whole: anything may be in it.
 pub(super) fn withheld(octets: &[u8], why: &str) -> Shown {
-    let word = octets.split(|octet| octet.is_ascii_whitespace()).next().unwrap_or_default();
-    let known = WORDS.into_iter().find(|known| known.as_bytes().eq_ignore_ascii_case(word));
-    Shown::withheld(known, octets.len(), why)
+    Shown::withheld_behind(&WORDS, octets, why)
 }
 
 #[cfg(test)]
