@@ -72,7 +72,8 @@ fn nobody_becomes_another_through_an_nginx_in_front() {
     backend.finish();
 }
 
-/// Why a row that tells of no client must not have a user named by XCLIENT: see `who_is_named_without_a_password_comes_with_a_client`.
+/// Why a row that tells of no client must not have a user named by XCLIENT: see
+/// `who_is_named_without_a_password_comes_with_a_client`.
 #[test]
 fn a_postfix_that_is_told_of_no_client_lets_a_user_become_another() {
     let Some(_) = postfix::require() else { return };
