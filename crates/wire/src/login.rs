@@ -225,6 +225,15 @@ pub struct Helo {
     pub extended: bool,
 }
 
+/// Words about the caller that do not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unbelieved {
+    /// The peer may say who is calling: what it said is malformed, or more than it may say.
+    pub trusted: bool,
+    /// What is wrong, in words that quote no value; at most 512 octets.
+    pub why: String,
+}
+
 /// The server side of a conversation before login.
 pub trait Front: Send {
     /// Says the greeting. Called once, before the first step.
@@ -259,6 +268,9 @@ pub trait Front: Send {
 
     /// What the client said of itself (IMAP ID) where it is to be kept: name and value, in order; bounded.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)];
+
+    /// Words about the caller that were heard since this was last asked and do not count, for the log: the peer has been told.
+    fn unbelieved(&mut self) -> Option<Unbelieved>;
 
     /// What the client called itself, in protocols where it does.
     fn helo(&self) -> Option<Helo>;

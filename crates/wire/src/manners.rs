@@ -22,6 +22,8 @@ use zeroize::Zeroize;
 
 /// What was not taken for a line, in a word for who watches.
 pub(crate) const BARE: &str = "a bare CR or LF";
+/// What is wrong with XCLIENT of a peer that is not trusted, for the log.
+pub(crate) const STRANGER: &str = "it says by XCLIENT who is calling, and is not in trust.networks";
 /// What is wrong with a bare CR or LF, in words for the client.
 pub(crate) const LINE_ENDS: &str = "Lines end in CRLF.";
 

@@ -21,7 +21,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use wire::login::{Goodbye, Terms};
+use wire::login::{Front, Goodbye, Terms, Unbelieved};
 use wire::origin::haproxy::{self, Header, Progress, Protection, Proxied};
 use wire::origin::trust::TrustedPeer;
 use wire::origin::{ClientTls, Origin, OriginUpdate, Transport};
@@ -281,6 +281,16 @@ impl Talk<'_> {
             }
         }
         None
+    }
+
+    /// Writes down that words about the caller do not count: a peer that should be in a list, or an attack. Once for each kind.
+    pub(super) fn unbelieved(&mut self, front: &mut dyn Front) {
+        let Some(Unbelieved { trusted, why }) = front.unbelieved() else { return };
+        let told = if trusted { &mut self.told_unbelieved.0 } else { &mut self.told_unbelieved.1 };
+        if !std::mem::replace(told, true) {
+            let level = if trusted { Level::Warning } else { Level::Info };
+            self.record.note(&self.house.journal, level, "identity-unbelieved", &why);
+        }
     }
 
     /// Takes over what a balancer tells of its client.

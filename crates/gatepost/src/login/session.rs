@@ -87,6 +87,7 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, 
         live: &live,
         tls: None,
         stressed,
+        told_unbelieved: (false, false),
     };
     if house.tracers.any() {
         talk.record.tap = Some(talk.tap(false));
@@ -129,6 +130,8 @@ pub(super) struct Talk<'a> {
     /// TLS that ends here.
     pub(super) tls: Option<TlsFacts>,
     stressed: bool,
+    /// It was written down that words of a trusted peer about its client do not count; of a stranger.
+    pub(super) told_unbelieved: (bool, bool),
 }
 
 impl Talk<'_> {
@@ -163,6 +166,7 @@ impl Talk<'_> {
                 tap.keeps(&[&login.user], login.password.as_ref().map_or(&[], |password| password.expose()));
             }
             self.record.overhear(&mut *front, &out);
+            self.unbelieved(&mut *front);
             let step = match step {
                 Ok(step) => step,
                 Err(fault) => {

@@ -158,11 +158,16 @@ fn a_stranger_speaks_for_itself_alone() {
         let (told, own) = (login.xclients.join(" "), client.local_addr());
         assert!(told.contains(&format!("ADDR={} PORT={} ", own.ip(), own.port())) && !told.contains("192.0.2"), "{told}");
         assert!(forwarded(&login).contains(&format!("ip={STRANGER}")), "{told}");
+        // Told to the operator, too, and once, however often it is said.
+        let noted = house.gate.gatepost.wait_for(&format!(" info identity-unbelieved protocol={} ", protocol.name()));
+        assert!(noted.contains(&format!("client={STRANGER}:")) && noted.contains("not in trust.networks"), "{noted}");
+        assert_eq!(house.gate.gatepost.log().count(&format!("identity-unbelieved protocol={} ", protocol.name())), 1);
     }
     // One that is trusted with names of clients is not trusted with those of users.
     let mut peer = house.smtp(PEER);
     peer.expect("XCLIENT ADDR=192.0.2.7 LOGIN=byname", "550 5.7.0");
     peer.expect("MAIL FROM:<x@example.org>", "530 5.7.0");
+    assert!(house.gate.gatepost.wait_for(" warning identity-unbelieved ").contains("LOGIN: it is not in trust.login"));
     assert_eq!(house.backend(Submission).connections(), 1);
     assert_eq!(house.gate.gatepost.log().count("mechanism=XCLIENT"), 0);
 }

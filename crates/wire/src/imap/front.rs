@@ -29,7 +29,7 @@ use super::command::{Command, Tag};
 use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::{base64_decode, one_line};
-use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Unbelieved, Welcome};
 use crate::machine::{Fault, Step};
 use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, challenge, consume, line};
 use crate::origin::imap_id::{self, Pair};
@@ -58,6 +58,7 @@ pub struct Front {
     /// A trusted peer has said who is calling; it is said once.
     identity_said: bool,
     client_id: Vec<Pair>,
+    unbelieved: Option<Unbelieved>,
     notes: Notes,
 }
 
@@ -90,6 +91,7 @@ impl Front {
             asked_capability: false,
             identity_said: false,
             client_id: Vec::new(),
+            unbelieved: None,
             notes: Notes::default(),
         }
     }
@@ -161,6 +163,10 @@ impl login::Front for Front {
 
     fn client_id(&self) -> &[Pair] {
         &self.client_id
+    }
+
+    fn unbelieved(&mut self) -> Option<Unbelieved> {
+        self.unbelieved.take()
     }
 
     fn helo(&self) -> Option<Helo> {
@@ -370,6 +376,7 @@ impl Front {
                 }
                 // Only a trusted peer hears this, and its operator needs to know which key it was.
                 Err(fault) => {
+                    self.unbelieved = Some(Unbelieved { trusted: true, why: fault.detail.clone() });
                     self.bad(Some(tag), &format!("Invalid ID parameters: {}", one_line(&fault.detail, 200)), out)?;
                     return Ok((State::AwaitCommand, Flow::Next));
                 }

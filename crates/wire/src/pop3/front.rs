@@ -31,9 +31,9 @@ use super::command::{Command, Malformed};
 use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::base64_decode;
-use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use crate::login::{self, Goodbye, Helo, LoginEvent, Mechanism, Refusal, Terms, Unbelieved, Welcome};
 use crate::machine::{Fault, Step};
-use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Lines, Most, Next, asked, authenticate, challenge, line};
+use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Lines, Most, Next, STRANGER, asked, authenticate, challenge, line};
 use crate::origin::xclient;
 use crate::overheard::{Line, Notes, Shown};
 use crate::sasl::{self, Credentials, Heard, Server};
@@ -52,6 +52,7 @@ pub struct Front {
     fresh: bool,
     counts: Counts,
     user: Option<Secret<Vec<u8>>>,
+    unbelieved: Option<Unbelieved>,
     notes: Notes,
 }
 
@@ -82,6 +83,7 @@ impl Front {
             fresh: true,
             counts: Counts::under(Most { commands: caps.commands, bad_commands: caps.bad_commands }),
             user: None,
+            unbelieved: None,
             notes: Notes::default(),
         }
     }
@@ -146,6 +148,10 @@ impl login::Front for Front {
     /// Clients have no command for it.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)] {
         &[]
+    }
+
+    fn unbelieved(&mut self) -> Option<Unbelieved> {
+        self.unbelieved.take()
     }
 
     fn helo(&self) -> Option<Helo> {
@@ -293,14 +299,21 @@ impl Front {
     fn identify(&mut self, attributes: &[u8], out: &mut BytesMut) -> Result<(State, Flow), Fault> {
         let mut flow = Flow::Next;
         if !self.terms.trusted {
+            self.unbelieved = Some(Unbelieved { trusted: false, why: STRANGER.to_owned() });
             line(out, "+OK You are not from trusted IP - ignoring");
-        } else if let Ok(said) = xclient::read_plain(attributes) {
-            line(out, "+OK Updated");
-            if !said.is_empty() {
-                flow = Flow::Tell(LoginEvent::Said(Box::new(said)));
+            return Ok((State::AwaitCommand, flow));
+        }
+        match xclient::read_plain(attributes) {
+            Ok(said) => {
+                line(out, "+OK Updated");
+                if !said.is_empty() {
+                    flow = Flow::Tell(LoginEvent::Said(Box::new(said)));
+                }
             }
-        } else {
-            self.bad("Invalid parameters", out)?;
+            Err(fault) => {
+                self.unbelieved = Some(Unbelieved { trusted: true, why: fault.detail });
+                self.bad("Invalid parameters", out)?;
+            }
         }
         Ok((State::AwaitCommand, flow))
     }

@@ -32,9 +32,9 @@ use super::command::{Command, Response};
 use super::shown;
 use super::text::Malformed;
 use super::{Caps, goodbye_line};
-use crate::login::{self, Goodbye, Helo, LoginEvent, Refusal, Terms, Welcome};
+use crate::login::{self, Goodbye, Helo, LoginEvent, Refusal, Terms, Unbelieved, Welcome};
 use crate::machine::{Fault, Step};
-use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, asked, authenticate, consume};
+use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Most, STRANGER, asked, authenticate, consume};
 use crate::origin::xclient;
 use crate::overheard::{Line, Notes, Shown};
 use crate::sasl::{self, Credentials, Heard, Server};
@@ -54,6 +54,7 @@ pub struct Front {
     /// TLS has begun, and the capabilities have not been told since.
     greets_anew: bool,
     counts: Counts,
+    unbelieved: Option<Unbelieved>,
     notes: Notes,
 }
 
@@ -84,6 +85,7 @@ impl Front {
             fresh: true,
             greets_anew: false,
             counts: Counts::under(Most { commands: caps.commands, bad_commands: caps.bad_commands }),
+            unbelieved: None,
             notes: Notes::default(),
         }
     }
@@ -151,6 +153,10 @@ impl login::Front for Front {
     /// Clients have no command for it.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)] {
         &[]
+    }
+
+    fn unbelieved(&mut self) -> Option<Unbelieved> {
+        self.unbelieved.take()
     }
 
     fn helo(&self) -> Option<Helo> {
@@ -325,14 +331,21 @@ impl Front {
     fn identify(&mut self, attributes: &[u8], out: &mut BytesMut) -> Result<(State, Flow), Fault> {
         let mut flow = Flow::Next;
         if !self.terms.trusted {
+            self.unbelieved = Some(Unbelieved { trusted: false, why: STRANGER.to_owned() });
             no("You are not from trusted IP", out);
-        } else if let Ok(said) = xclient::read_plain(attributes) {
-            answer::status("OK", None, "Updated", out);
-            if !said.is_empty() {
-                flow = Flow::Tell(LoginEvent::Said(Box::new(said)));
+            return Ok((State::AwaitCommand, flow));
+        }
+        match xclient::read_plain(attributes) {
+            Ok(said) => {
+                answer::status("OK", None, "Updated", out);
+                if !said.is_empty() {
+                    flow = Flow::Tell(LoginEvent::Said(Box::new(said)));
+                }
             }
-        } else {
-            self.bad("Invalid parameters", out)?;
+            Err(fault) => {
+                self.unbelieved = Some(Unbelieved { trusted: true, why: fault.detail });
+                self.bad("Invalid parameters", out)?;
+            }
         }
         Ok((State::AwaitCommand, flow))
     }

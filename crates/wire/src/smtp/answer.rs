@@ -9,6 +9,7 @@
 use super::capability::{self, keyword};
 use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
 use crate::manners::{self, line};
+use crate::origin::xclient::smtp as xclient;
 use crate::sasl::Server;
 use bytes::BytesMut;
 
@@ -124,6 +125,19 @@ fn configured(text: &str) -> Vec<String> {
         words.push(word);
     }
     capability::lines(&words.join(" "))
+}
+
+/// What is wrong with an XCLIENT, without a name that we do not know.
+pub(super) fn of_xclient(malformed: &xclient::Malformed) -> String {
+    match malformed {
+        xclient::Malformed::Attribute { name, why } => {
+            match xclient::listed(true).split(' ').find(|known| known.eq_ignore_ascii_case(name)) {
+                Some(known) => format!("{known}: {why}"),
+                None => (*why).to_owned(),
+            }
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

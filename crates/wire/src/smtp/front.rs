@@ -41,9 +41,9 @@ use super::command::{Command, Malformed, NO_BASE64, greets};
 use super::shown;
 use super::{Caps, goodbye_line};
 use crate::encode::{base64_decode, base64_encode};
-use crate::login::{self, Goodbye, Helo, Login, LoginEvent, Mechanism, Refusal, Terms, Welcome};
+use crate::login::{self, Goodbye, Helo, Login, LoginEvent, Mechanism, Refusal, Terms, Unbelieved, Welcome};
 use crate::machine::{Fault, Step};
-use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Lines, Most, Next, asked, authenticate, line};
+use crate::manners::{BARE, Begun, Counts, LINE_ENDS, Lines, Most, Next, STRANGER, asked, authenticate, line};
 use crate::origin::xclient::smtp::{self as xclient, Rules};
 use crate::origin::{OriginUpdate, Told};
 use crate::overheard::{Line, Notes, Shown};
@@ -74,6 +74,7 @@ pub struct Front {
     heeded: Heeded,
     /// A trusted peer says that this user has signed in.
     vouched: Option<Box<str>>,
+    unbelieved: Option<Unbelieved>,
     notes: Notes,
 }
 
@@ -126,6 +127,7 @@ impl Front {
             identified: false,
             heeded: Heeded::All,
             vouched: None,
+            unbelieved: None,
             notes: Notes::default(),
         }
     }
@@ -205,6 +207,10 @@ impl login::Front for Front {
     /// Clients have no command for it.
     fn client_id(&self) -> &[(Vec<u8>, Option<Vec<u8>>)] {
         &[]
+    }
+
+    fn unbelieved(&mut self) -> Option<Unbelieved> {
+        self.unbelieved.take()
     }
 
     fn helo(&self) -> Option<Helo> {
@@ -396,14 +402,25 @@ impl Front {
         } else if xclient::no_operand(attributes) {
             self.bad("501 5.5.4", "Syntax: XCLIENT attribute=value...", out)?;
         } else if !self.terms.trusted {
+            self.unbelieved = Some(Unbelieved { trusted: false, why: STRANGER.to_owned() });
             self.bad("550 5.7.0", "You may not say who is calling.", out)?;
         } else if self.heeded == Heeded::Nothing {
+            self.unbelieved = Some(Unbelieved { trusted: true, why: format!("XCLIENT behind LOGIN: {PERHAPS_THE_CLIENT}") });
             self.bad("550 5.7.0", "Somebody has signed in: who is calling cannot be said any more.", out)?;
         } else {
             match xclient::read(attributes, Rules { may_vouch: self.may_vouch(), as_exim }) {
                 Ok(said) => return self.identified(said, input, out),
-                Err(xclient::Malformed::MayNotVouch) => self.bad("550 5.7.0", "You may not say who has signed in.", out)?,
-                Err(malformed) => self.bad("501 5.5.4", &in_our_words(&malformed), out)?,
+                Err(malformed) => {
+                    let (code, why) = match malformed {
+                        xclient::Malformed::MayNotVouch if self.terms.may_vouch => {
+                            ("550 5.7.0", format!("LOGIN behind an XCLIENT: {PERHAPS_THE_CLIENT}"))
+                        }
+                        xclient::Malformed::MayNotVouch => ("550 5.7.0", "LOGIN: it is not in trust.login".to_owned()),
+                        _ => ("501 5.5.4", malformed.to_string()),
+                    };
+                    self.unbelieved = Some(Unbelieved { trusted: true, why });
+                    self.bad(code, &answer::of_xclient(&malformed), out)?;
+                }
             }
         }
         Ok((State::AwaitCommand, Flow::Next))
@@ -444,6 +461,9 @@ impl Front {
     }
 }
 
+/// Why a peer is not believed any more, for the log.
+const PERHAPS_THE_CLIENT: &str = "it may be the client's own word, passed on";
+
 /// What is to be said first.
 const EHLO_FIRST: &str = "Say EHLO first.";
 
@@ -456,19 +476,6 @@ fn judge(credentials: Credentials) -> (State, Flow) {
 fn may_begin_greeting(input: &[u8]) -> bool {
     let begins = |word: &[u8]| word.iter().zip(input).all(|(one, other)| one.eq_ignore_ascii_case(other));
     begins(b"EHLO") || begins(b"HELO")
-}
-
-/// What is wrong with an XCLIENT, without a name that we do not know.
-fn in_our_words(malformed: &xclient::Malformed) -> String {
-    match malformed {
-        xclient::Malformed::Attribute { name, why } => {
-            match xclient::listed(true).split(' ').find(|known| known.eq_ignore_ascii_case(name)) {
-                Some(known) => format!("{known}: {why}"),
-                None => (*why).to_owned(),
-            }
-        }
-        other => other.to_string(),
-    }
 }
 
 fn line_too_long(cap: usize) -> Fault {
