@@ -46,11 +46,6 @@ impl Offered {
             .fold(Offered::default(), Offered::with)
     }
 
-    /// Nothing that we know: there is nothing to say.
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
     /// A user can be named.
     pub fn takes_login(self) -> bool {
         self.lists(Attribute::Login)

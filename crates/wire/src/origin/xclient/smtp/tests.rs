@@ -44,7 +44,6 @@ fn written(intro: Option<&Introduction>, login: Option<&str>, offered: &str) -> 
     let text = String::from_utf8(out.to_vec()).unwrap();
     let lines: Vec<String> =
         text.split_terminator("\r\n").map(|line| line.strip_prefix("XCLIENT ").unwrap().to_owned()).collect();
-    assert_eq!(lines.len(), written.commands);
     (lines, written)
 }
 
@@ -62,6 +61,6 @@ fn all_that_is_listed_is_known() {
         assert_eq!(Offered::read(listed(false)).lists(attribute), attribute != Attribute::Login, "{name}");
         assert_eq!(attribute.as_str(), name);
     }
-    assert!(Offered::read("  XFOO  name=x =").is_empty());
+    assert_eq!(Offered::read("  XFOO  name=x ="), Offered::default());
     assert!(Offered::read("nAme Xfoo\tLOGIN").takes_login());
 }

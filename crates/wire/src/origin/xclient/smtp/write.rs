@@ -20,8 +20,6 @@ const CRLF: &str = "\r\n";
 /// What was said by [`write()`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// How many commands, each of which is owed a reply before anything but another of them may be said.
-    pub commands: usize,
     /// The user was named. If it should have been, nobody may be told that it has signed in unless this is so.
     pub vouched: bool,
     /// What the server would take and could not be said, printable, for the log.
@@ -29,7 +27,7 @@ pub struct Written {
 }
 
 /// Says who is calling, as far as `offered` goes, and that this user has signed in. Commands with their CRLF are appended to
-/// `out`; none where there is nothing to say.
+/// `out`, one a line; none where there is nothing to say. Each is owed a reply before anything but another of them may be said.
 ///
 /// A user whose name cannot be said is not said, see [`Written::vouched`].
 pub fn write(intro: Option<&Introduction>, login: Option<&str>, offered: &Offered, out: &mut BytesMut) -> Written {
@@ -54,7 +52,7 @@ pub fn write(intro: Option<&Introduction>, login: Option<&str>, offered: &Offere
                     leave_out(&mut written.left_out, attribute.as_str());
                     continue;
                 }
-                say(&mut line, out, &mut written);
+                say(&mut line, out);
             }
             line.push_str(&word);
         }
@@ -62,25 +60,24 @@ pub fn write(intro: Option<&Introduction>, login: Option<&str>, offered: &Offere
             let beside = if at_once { line.len() + caller.len() } else { VERB.len() };
             let word = forward(intro, LINE_MAX.saturating_sub(beside + CRLF.len()), &mut written.left_out);
             if line.len() + word.len() + CRLF.len() > max {
-                say(&mut line, out, &mut written);
+                say(&mut line, out);
             }
             line.push_str(&word);
         }
     }
     if line.len() + caller.len() + CRLF.len() > max {
-        say(&mut line, out, &mut written);
+        say(&mut line, out);
     }
     line.push_str(&caller);
-    say(&mut line, out, &mut written);
+    say(&mut line, out);
     written
 }
 
 /// Ends a command and begins the next, unless nothing stands in it.
-fn say(line: &mut String, out: &mut BytesMut, written: &mut Written) {
+fn say(line: &mut String, out: &mut BytesMut) {
     if line.len() > VERB.len() {
         out.extend_from_slice(line.as_bytes());
         out.extend_from_slice(CRLF.as_bytes());
-        written.commands += 1;
         line.truncate(VERB.len());
     }
 }
