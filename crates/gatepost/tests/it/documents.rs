@@ -26,6 +26,8 @@ fn their_examples_are_taken_without_a_word() {
     let authority = Authority::new(dir.join("tls"), "backends");
     authority.server("mail", &["mail.example.com"]);
     dir.write("users", "alice:{PLAIN}secret\n");
+    let table = "CREATE TABLE proxy (user TEXT, host TEXT, destuser TEXT);";
+    rusqlite::Connection::open(dir.join("users.db")).unwrap().execute_batch(table).unwrap();
     for (page, text) in PAGES {
         let blocks: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!blocks.is_empty(), "{page}");
