@@ -34,7 +34,7 @@ use super::command::Command;
 use super::reply::{self, Reply};
 use super::shown;
 use crate::dance::dialect::{Answer, Ask, Dialect, Heard, Offer, Said, foreign, protocol};
-use crate::dance::{BackendNo, IdentityRefused, NoKind, Plan, Secure, SignIn, Stumble, StumbleKind};
+use crate::dance::{BackendNo, IdentityRefused, NoKind, Plan, Secure, Stumble, StumbleKind};
 use crate::encode::{base64_encode, escaped, one_line};
 use crate::login::Mechanism;
 use crate::origin::xclient::smtp::{self as xclient, Offered};
@@ -159,7 +159,8 @@ impl Submission {
     }
 
     /// The mechanism to sign in with.
-    fn mechanism(&self, sign_in: &SignIn) -> Result<Box<dyn Client>, Stumble> {
+    fn mechanism(&self, plan: &Plan) -> Result<Box<dyn Client>, Stumble> {
+        let sign_in = &plan.sign_in;
         let (plain, login) = (self.lists("AUTH=PLAIN"), self.lists("AUTH=LOGIN"));
         let any =
             self.told.iter().flat_map(|told| told.split(' ')).any(|word| capability::keyword(word).eq_ignore_ascii_case("AUTH"));
@@ -174,13 +175,18 @@ impl Submission {
             _ if login => return Ok(Box::new(Login::new(sign_in))),
             _ => "AUTH PLAIN or LOGIN",
         };
-        let why = if any { "" } else { " (TLS required?)" };
+        let why = match plan.secure {
+            _ if any => "",
+            Secure::Never => " (TLS required?)",
+            Secure::StartTls | Secure::Implicit => ", nor any AUTH (is SASL off there?)",
+        };
         Err(Stumble::new(StumbleKind::NotOffered, format!("the backend does not list {lacking}{why}")))
     }
 
     /// AUTH, with the first response where it fits into the line.
-    fn auth(&mut self, sign_in: &SignIn, out: &mut BytesMut) -> Result<Said, Stumble> {
-        let mut client = self.mechanism(sign_in)?;
+    fn auth(&mut self, plan: &Plan, out: &mut BytesMut) -> Result<Said, Stumble> {
+        let sign_in = &plan.sign_in;
+        let mut client = self.mechanism(plan)?;
         let mechanism = client.mechanism().to_owned();
         // Known from the plan without taking the response: base64, the words around it, and CRLF.
         let values = sign_in.master.as_ref().map_or(0, String::len) + sign_in.user.len() + sign_in.password.expose().len() + 2;
@@ -196,7 +202,7 @@ impl Submission {
 
     fn sign_in(&mut self, plan: &Plan, out: &mut BytesMut) -> Result<Said, Stumble> {
         if !plan.sign_in.noauth {
-            return self.auth(&plan.sign_in, out);
+            return self.auth(plan, out);
         }
         if !self.offered.takes_login() {
             let detail = "the backend does not list LOGIN behind XCLIENT, which proxy_noauth needs";
