@@ -1,7 +1,7 @@
 //! Who has signed in to one of the demo's mail servers, and what that leaves there.
 //!
-//! A [`Guest`] is all that the server behind a login may need to know; a protocol takes of it what it has a use for. What a server
-//! takes in is told as [`Took`], and of that only scripts are kept, on a [`Shelf`] in memory.
+//! A [`Guest`] is all that the server behind a login may need to know; a protocol takes of it what it has a use for. What a
+//! server takes in is told as [`Took`], and of that only scripts are kept, on a [`Shelf`] in memory.
 
 use super::letters::Letter;
 use super::managesieve::Shelf;

@@ -1,5 +1,5 @@
-//! ManageSieve in the demo: `wire`'s front before the login, a [`Shelf`] of scripts and the [`mailbox`] that serves it behind, and
-//! what tape and script must know.
+//! ManageSieve in the demo: `wire`'s front before the login, a [`Shelf`] of scripts and the [`mailbox`] that serves it behind,
+//! and what tape and script must know.
 //!
 //! The tape is wrong on the safe side: a line is shown only where its command is known to hold no secret, or where it is the
 //! script that a command announced. How a client answers in an exchange is no command, and so is hidden without being asked for.

@@ -1,8 +1,8 @@
-//! Submission in the demo: `wire`'s front before the login, a [`mailbox`] that takes letters behind it, and what tape and script must
-//! know.
+//! Submission in the demo: `wire`'s front before the login, a [`mailbox`] that takes letters behind it, and what tape and script
+//! must know.
 //!
-//! The tape is wrong on the safe side: a line is shown only where its command is known to hold no secret, or where it is part of a
-//! letter that the server asked for.
+//! The tape is wrong on the safe side: a line is shown only where its command is known to hold no secret, or where it is part of
+//! a letter that the server asked for.
 //!
 //! RFC 6409, RFC 5321, RFC 4954 (AUTH), RFC 3207 (STARTTLS).
 

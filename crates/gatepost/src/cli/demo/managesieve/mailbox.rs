@@ -1,11 +1,11 @@
 //! The demo server behind the login, spoken to in ManageSieve: the scripts of one mailbox (RFC 5804 section 2).
 //!
-//! CAPABILITY, NOOP, HAVESPACE, PUTSCRIPT, CHECKSCRIPT, LISTSCRIPTS, SETACTIVE, GETSCRIPT, DELETESCRIPT, RENAMESCRIPT and LOGOUT. A
-//! sans-IO [`Machine`]: one command a step, so that its driver can send each answer before the next one is made.
+//! CAPABILITY, NOOP, HAVESPACE, PUTSCRIPT, CHECKSCRIPT, LISTSCRIPTS, SETACTIVE, GETSCRIPT, DELETESCRIPT, RENAMESCRIPT and LOGOUT.
+//! A sans-IO [`Machine`]: one command a step, so that its driver can send each answer before the next one is made.
 //!
-//! Caps: those of [`CAPS`] while reading, the [`Shelf`]'s on what is kept; after [`Caps::bad_commands`] bad commands it hangs up. A
-//! literal that is too long ends the connection, because nobody waits before its octets. What a client said is repeated only where it
-//! asks for it: names and scripts of its own.
+//! Caps: those of [`CAPS`] while reading, the [`Shelf`]'s on what is kept; after [`Caps::bad_commands`] bad commands it hangs up.
+//! A literal that is too long ends the connection, because nobody waits before its octets. What a client said is repeated only
+//! where it asks for it: names and scripts of its own.
 
 use super::super::guest::Took;
 use super::super::speech::Turn;

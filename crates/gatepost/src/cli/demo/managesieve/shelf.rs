@@ -1,7 +1,7 @@
 //! The scripts of one mailbox: in memory, few and short, gone when the demo is.
 //!
-//! A script is looked at as far as its form goes (RFC 5228 section 2): text in UTF-8 whose strings, comments and brackets end, and whose
-//! last command does. What it would do is nobody's business here, for no letter is ever delivered.
+//! A script is looked at as far as its form goes (RFC 5228 section 2): text in UTF-8 whose strings, comments and brackets end,
+//! and whose last command does. What it would do is nobody's business here, for no letter is ever delivered.
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
 //! The demo server behind the login, spoken to in SMTP: it takes letters, says what it took, and keeps nothing (RFC 5321).
 //!
-//! EHLO, HELO, MAIL, RCPT, DATA, RSET, NOOP, VRFY and QUIT; SIZE (RFC 1870), 8BITMIME (RFC 6152), PIPELINING (RFC 2920). A sans-IO
-//! [`Machine`]: one command or letter a step, so that its driver can send each answer before the next one is made.
+//! EHLO, HELO, MAIL, RCPT, DATA, RSET, NOOP, VRFY and QUIT; SIZE (RFC 1870), 8BITMIME (RFC 6152), PIPELINING (RFC 2920). A
+//! sans-IO [`Machine`]: one command or letter a step, so that its driver can send each answer before the next one is made.
 //!
 //! Caps: a line has at most [`LINE_MAX`] octets, a letter [`LETTER_MAX`] and [`RECIPIENTS_MAX`] recipients; after [`BAD_MAX`] bad
-//! commands it hangs up. Of a letter that is too long the rest is read and dropped. A letter with a bare CR or LF is refused, and its
-//! end is a dot between CRLFs and nothing else. Nothing that a client said is repeated in an answer.
+//! commands it hangs up. Of a letter that is too long the rest is read and dropped. A letter with a bare CR or LF is refused, and
+//! its end is a dot between CRLFs and nothing else. Nothing that a client said is repeated in an answer.
 
 use super::super::guest::{Arrival, Sent, Took};
 use super::super::speech::Turn;
