@@ -286,8 +286,8 @@ impl Talk<'_> {
     /// Writes down that words about the caller do not count: a peer that should be in a list, or an attack. Once for each kind.
     pub(super) fn unbelieved(&mut self, front: &mut dyn Front) {
         let Some(Unbelieved { trusted, why }) = front.unbelieved() else { return };
-        let told = if trusted { &mut self.told_unbelieved.0 } else { &mut self.told_unbelieved.1 };
-        if !std::mem::replace(told, true) {
+        let noted = if trusted { &mut self.noted_trusted } else { &mut self.noted_stranger };
+        if !std::mem::replace(noted, true) {
             let level = if trusted { Level::Warning } else { Level::Info };
             self.record.note(&self.house.journal, level, "identity-unbelieved", &why);
         }

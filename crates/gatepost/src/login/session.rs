@@ -87,7 +87,8 @@ async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, 
         live: &live,
         tls: None,
         stressed,
-        told_unbelieved: (false, false),
+        noted_trusted: false,
+        noted_stranger: false,
     };
     if house.tracers.any() {
         talk.record.tap = Some(talk.tap(false));
@@ -130,8 +131,10 @@ pub(super) struct Talk<'a> {
     /// TLS that ends here.
     pub(super) tls: Option<TlsFacts>,
     stressed: bool,
-    /// It was written down that words of a trusted peer about its client do not count; of a stranger.
-    pub(super) told_unbelieved: (bool, bool),
+    /// It was written down that words about the caller do not count: of a trusted peer.
+    pub(super) noted_trusted: bool,
+    /// The same of a stranger.
+    pub(super) noted_stranger: bool,
 }
 
 impl Talk<'_> {
