@@ -136,6 +136,7 @@ pub(super) fn of_xclient(malformed: &xclient::Malformed) -> String {
                 None => (*why).to_owned(),
             }
         }
+        xclient::Malformed::MayNotVouch => format!("{malformed}."),
         other => other.to_string(),
     }
 }
