@@ -362,7 +362,7 @@ impl Front {
 
     fn greeted_by(&mut self, name: String, extended: bool) {
         self.greeted = true;
-        self.helo = Some(Helo { name, extended });
+        self.helo = (!name.is_empty()).then_some(Helo { name, extended });
     }
 
     /// A command that comes too early.

@@ -16,6 +16,8 @@ impl Command {
     pub fn shown(&self) -> Shown {
         let free = |text: String| Shown { free: true, ..Shown::plain(text) };
         match self {
+            Command::Ehlo(name) if name.is_empty() => Shown::plain("EHLO ..."),
+            Command::Helo(name) if name.is_empty() => Shown::plain("HELO ..."),
             Command::Ehlo(name) => free(format!("EHLO {name}")),
             Command::Helo(name) => free(format!("HELO {name}")),
             Command::StartTls => Shown::plain("STARTTLS"),
@@ -77,7 +79,7 @@ mod tests {
         for (line, expected) in [
             (&b"ehlo client.example"[..], "EHLO client.example"),
             (b"HELO [192.0.2.1]", "HELO [192.0.2.1]"),
-            (b"EHLO two words", "EHLO ... (14 octets, malformed)"),
+            (b"EHLO two words", "EHLO ..."),
             (b"STARTTLS", "STARTTLS"),
             (b"NOOP hunter2", "NOOP"),
             (b"HELP hunter2", "HELP"),
