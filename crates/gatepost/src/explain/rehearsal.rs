@@ -84,8 +84,8 @@ impl<'a> Rehearsal<'a> {
             return Err(Unanswerable("no client can say this user name: it is empty, or holds CR, LF or NUL".to_owned()));
         }
         if let Some(helo) = ask.helo.as_ref().filter(|name| !wire::smtp::command::is_name(name.as_bytes())) {
-            let why = "that is 1 to 255 printable ASCII characters without a blank";
-            return Err(Unanswerable(format!("no client can call itself {helo:?}: {why}")));
+            let why = "a name is 1 to 255 printable ASCII characters without a blank";
+            return Err(Unanswerable(format!("{helo:?} would not be told to anybody: {why}")));
         }
         let doors = house.doors.load_full();
         let door = choose(&doors, ask)?;

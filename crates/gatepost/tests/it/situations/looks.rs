@@ -136,7 +136,7 @@ fn without_a_gatepost_the_file_is_explained_and_nonsense_is_refused() {
         (&["alice", "--listener", "127.0.0.1:9"], 2, "no such listener; there are: "),
         (&["al\nice"], 2, "no client can say this user name"),
         (&["alice", "--ttl", "3"], 2, "--via"),
-        (&["alice", "--helo", "a b"], 2, "no client can call itself \"a b\""),
+        (&["alice", "--helo", "a b"], 2, "\"a b\" would not be told to anybody"),
         (&["alice", "--protocol", "imaps", "--in-clear"], 2, "nobody is in clear"),
         (&["alice", "--socket", "nobody.sock"], 69, "is Gatepost running, with this server.control, and may you use it?"),
         (&["alice", "--config", "/nonexistent/gatepost.toml"], 2, "cannot be used multiple times"),
