@@ -261,7 +261,7 @@ fn route(
     if asked.mechanism == Mechanism::Xclient && route.pass.is_none() && !route.noauth {
         return Err(row.bad(
             "proxy_noauth",
-            "or pass is missing: a user for whom a trusted peer vouches (XCLIENT LOGIN) brings no password",
+            "is missing, and so is pass: a user for whom a trusted peer vouches (XCLIENT LOGIN) brings no password",
         ));
     }
     if route.noauth && route.master.is_some() {
