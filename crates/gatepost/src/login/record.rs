@@ -44,6 +44,8 @@ pub struct Record {
     pub backend_tls: Option<(&'static str, &'static str)>,
     /// How the client showed who it is, once signed in.
     pub mechanism: &'static str,
+    /// What the client called itself when it tried to sign in, in protocols where it does; gone once the relay begins.
+    pub helo: Option<Box<str>>,
     /// A login was tried.
     pub tried: bool,
     /// When the connection came; once signed in, when the relay began.
@@ -81,6 +83,7 @@ impl Record {
             client_tls: None,
             backend_tls: None,
             mechanism: "",
+            helo: None,
             tried: false,
             since: Instant::now(),
             left: None,
@@ -154,6 +157,7 @@ impl Record {
             words.push(("master", Word::Text(master)));
         }
         words.push(("mechanism", Word::Text(&in_.mechanism)));
+        words.extend(self.helo.as_ref().map(|name| ("helo", Word::Text(name) as Word<'_>)));
         words.push(("database", Word::Text(&in_.database)));
         let (client_tls, backend_tls) = (TlsWord(in_.client_tls), TlsWord(in_.backend_tls));
         let offloaded = in_.offloaded.map(Offloaded);
@@ -192,6 +196,7 @@ impl Record {
         words.push(("reason", Word::Text(&reason)));
         words.push(("side", Word::Text(&side)));
         words.push(("took", Word::Seconds(took)));
+        words.extend(self.helo.as_ref().map(|name| ("helo", Word::Text(name) as Word<'_>)));
         words.push(("text", Word::Text(&failure.detail)));
         if failure.counts_as_guess() {
             words.push(("guess", Word::Dovecot(&"yes")));

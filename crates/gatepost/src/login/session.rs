@@ -432,7 +432,7 @@ impl Talk<'_> {
             backend: backend.conn,
             early: Early { to_backend: input, to_client: backend.leftover },
             here: self.house.health.session(Place::new(backend.address, &route)),
-            record: Arc::new(Record { since: std::time::Instant::now(), tap: None, ..record }),
+            record: Arc::new(Record { since: std::time::Instant::now(), tap: None, helo: None, ..record }),
             entry: Arc::clone(&self.entry),
             idle: settings.idle_timeout,
             entered,

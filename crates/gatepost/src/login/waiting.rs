@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 use wire::login::{Front, Goodbye, Login, Mechanism};
+use wire::origin::Told;
 
 /// What a client may send ahead while its login is being looked at.
 const AHEAD: usize = 16 * 1024;
@@ -42,6 +43,7 @@ impl Talk<'_> {
         if let Some(helo) = front.helo() {
             origin.called_itself(helo);
         }
+        self.record.helo = origin.helo.as_ref().and_then(Told::known).map(Into::into);
         let tap = self.record.tap.clone();
         let caller = Caller {
             protocol: self.door.protocol,

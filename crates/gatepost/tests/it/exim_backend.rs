@@ -137,7 +137,8 @@ fn one_that_refuses_half_way_is_called_anew_or_not_at_all() {
     let way = Way::with(&users, "identity_refused = \"fail\"");
     let (mut client, _) = way.client(Arrival::Itself);
     assert!(client.authenticate(&alice()).text().starts_with("454 4.7.0 "));
-    assert!(way.gatepost.wait_for(" refused ").contains("unrecognised parameter"));
+    let refused = way.gatepost.wait_for(" refused ");
+    assert!(refused.contains("unrecognised parameter") && refused.contains(&format!(" helo={HELLO} ")), "{refused}");
     assert_eq!((backend.connections(), backend.logins().len()), (1, 0));
 
     let way = Way::with(&users, "identity_refused = \"continue\"");
@@ -147,4 +148,5 @@ fn one_that_refuses_half_way_is_called_anew_or_not_at_all() {
     assert_eq!(seen.commands, ["EHLO", "AUTH"], "on a connection of its own");
     assert_eq!(seen.hellos, [format!("EHLO {HELLO}")], "and it may know as much");
     assert_eq!(backend.connections(), 3);
+    assert!(way.login_line(1).contains(&format!(" mechanism=PLAIN helo={HELLO} ")), "{}", way.login_line(1));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use testkit::peer::{AnyClient, Client, Conn};
+use testkit::peer::{AnyClient, Client, Conn, SmtpClient};
 use testkit::{Dir, Protocol, real};
 
 /// Our filter.
@@ -307,6 +307,22 @@ fn no_name_is_more_than_one_line_or_somebody_else() {
         client.no("LOGIN carol wrong", "");
         client.no("LOGIN dead wrong", "");
         client.logout();
+        // What a client calls itself is in the same lines.
+        let mut client = SmtpClient::connect_from(ip(66), house.gate.at(Protocol::Submission));
+        client.greeting();
+        for name in [
+            "client=6.6.6.6:1",
+            "x\",\"client\":\"6.6.6.6:1",
+            "refused,client=6.6.6.6:1,user=eve,reason=credentials",
+            ",rip=6.6.6.6,lip=127.0.0.1",
+            "\\",
+            "\"",
+        ] {
+            client.expect(format!("EHLO {name}"), "250");
+            client.expect("AUTH PLAIN AG5vYm9keQB3cm9uZw==", "535 5.7.8");
+            refused += 1;
+        }
+        drop(client);
         let mut other = Conn::new(std::net::TcpStream::connect(house.gate.imap()).unwrap());
         other.expect_line("* OK");
         drop(other);
