@@ -252,8 +252,11 @@ fn in_words<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = String> +
     value.split_ascii_whitespace().map(move |word| format!("{name}={word}"))
 }
 
+fn count(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
 fn imap_caps(limits: &Limits) -> wire::imap::Caps {
-    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     wire::imap::Caps {
         line: limits.line,
         literal: limits.literal,
@@ -264,12 +267,10 @@ fn imap_caps(limits: &Limits) -> wire::imap::Caps {
 }
 
 fn pop3_caps(limits: &Limits) -> wire::pop3::Caps {
-    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     wire::pop3::Caps { bad_commands: count(limits.bad_commands), commands: count(limits.commands), ..wire::pop3::Caps::default() }
 }
 
 fn sieve_caps(limits: &Limits) -> wire::sieve::Caps {
-    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     wire::sieve::Caps {
         bad_commands: count(limits.bad_commands),
         commands: count(limits.commands),
@@ -278,7 +279,6 @@ fn sieve_caps(limits: &Limits) -> wire::sieve::Caps {
 }
 
 fn smtp_caps(limits: &Limits) -> wire::smtp::Caps {
-    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     wire::smtp::Caps { bad_commands: count(limits.bad_commands), commands: count(limits.commands), ..wire::smtp::Caps::default() }
 }
 
