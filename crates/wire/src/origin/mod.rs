@@ -14,6 +14,7 @@ pub mod imap_id;
 mod spelling;
 pub mod trust;
 pub mod xclient;
+mod xtext;
 
 use crate::login::Helo;
 use base64::Engine;

@@ -20,7 +20,6 @@ mod write;
 pub use read::{Malformed, Rules, no_operand, read};
 pub use write::{COMMAND_MAX, Written, write};
 
-use crate::origin::Told;
 use crate::origin::spelling::is_host_name;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -78,9 +77,6 @@ pub(crate) fn is_helo(text: &str) -> bool {
     }
 }
 
-const UNAVAILABLE: &str = "[UNAVAILABLE]";
-const TEMPORARILY: &str = "[TEMPUNAVAIL]";
-
 /// All attributes that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attribute {
@@ -131,24 +127,6 @@ impl Attribute {
     fn bit(self) -> u16 {
         1 << self as u16
     }
-}
-
-fn special(text: &[u8]) -> Option<Told> {
-    if text.eq_ignore_ascii_case(UNAVAILABLE.as_bytes()) {
-        Some(Told::Unavailable)
-    } else if text.eq_ignore_ascii_case(TEMPORARILY.as_bytes()) {
-        Some(Told::TemporarilyUnavailable)
-    } else {
-        None
-    }
-}
-
-/// Postfix's rules for the name of a host: labels of letters, digits, hyphens and underscores, no hyphen at an end of one, and
-/// not all of it digits.
-fn is_client_name(name: &str) -> bool {
-    is_host_name(name)
-        && !name.split('.').any(|label| label.starts_with('-') || label.ends_with('-'))
-        && !name.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.')
 }
 
 #[cfg(test)]

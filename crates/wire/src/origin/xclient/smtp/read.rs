@@ -1,17 +1,14 @@
 //! The attributes behind the verb, as a peer says them: whole or nothing.
 
-use super::{Attribute, Offered, is_client_name, special};
+use super::{Attribute, Offered};
 use crate::encode::escaped;
 use crate::origin::spelling::{is_host_name, read_hops, read_number, read_port, read_transport};
 use crate::origin::xclient::{READ_MAX, read_address, read_forward};
+use crate::origin::xtext::{self, SPELLED_MAX, decoded, is_client_name, special};
 use crate::origin::{MailProtocol, OriginUpdate, SessionId, Told};
 use crate::sasl;
 use std::fmt;
 use std::time::Duration;
-
-/// The longest value that is read, as it is spelled: Postfix's limit. `FORWARD` may fill the line, and a user's name is measured
-/// by what it is and not by how it is spelled: each octet of `LOGIN` may take three.
-const SPELLED_MAX: usize = 255;
 
 /// What a peer may say, and must.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +50,7 @@ impl fmt::Display for Malformed {
 
 /// Nothing stands behind the verb. Postfix tells this even to those whom it would not listen to.
 pub fn no_operand(attributes: &[u8]) -> bool {
-    attributes.iter().all(is_blank)
+    xtext::no_operand(attributes)
 }
 
 /// Reads the attributes behind the verb. What is `[UNAVAILABLE]` says nothing, but for names, HELO and LOGIN, where it is known
@@ -70,14 +67,10 @@ pub fn read(attributes: &[u8], rules: Rules) -> Result<OriginUpdate, Malformed> 
     }
     let mut said = OriginUpdate::default();
     let mut seen = Offered::default();
-    for word in attributes.split(is_blank).filter(|word| !word.is_empty()) {
-        // Postfix splits at the first "=": "LOGIN=a=b" is the user "a=b".
-        let mut parts = word.splitn(2, |octet| *octet == b'=');
-        let name = parts.next().unwrap_or_default();
-        let shown = if name.is_empty() { word } else { name };
-        let wrong = |why| Malformed::Attribute { name: escaped(shown, 32), why };
-        let attribute = Attribute::named(name).ok_or_else(|| wrong("unknown attribute"))?;
-        let spelled = parts.next().filter(|value| !value.is_empty()).ok_or_else(|| wrong("attribute=value expected"))?;
+    for word in xtext::attributes(attributes) {
+        let wrong = |why| Malformed::Attribute { name: escaped(word.shown, 32), why };
+        let attribute = Attribute::named(word.name).ok_or_else(|| wrong("unknown attribute"))?;
+        let spelled = word.spelled.ok_or_else(|| wrong("attribute=value expected"))?;
         if seen.lists(attribute) {
             return Err(wrong("said twice"));
         }
@@ -99,6 +92,8 @@ pub fn read(attributes: &[u8], rules: Rules) -> Result<OriginUpdate, Malformed> 
 }
 
 impl Attribute {
+    /// `FORWARD` may fill the line, and a user's name is measured by what it is and not by how it is spelled: each octet of
+    /// `LOGIN` may take three.
     fn spelled_max(self) -> usize {
         match self {
             Attribute::Forward => READ_MAX,
@@ -108,14 +103,7 @@ impl Attribute {
     }
 }
 
-fn is_blank(octet: &u8) -> bool {
-    matches!(octet, b' ' | b'\t')
-}
-
 /// One value, decoded and in the set of characters that its attribute may have; `None` for what may not be said.
-///
-/// A special value is one as it is spelled. Postfix and Dovecot look for it after decoding, Exim before: what only becomes one by
-/// decoding would be an absence to some and a name to others, and is refused.
 fn read_value(attribute: Attribute, spelled: &[u8]) -> Option<Told> {
     match special(spelled) {
         // Nobody says so of PROTO: Postfix and Dovecot refuse it, and Dovecot's client always knows what was spoken.
@@ -126,32 +114,12 @@ fn read_value(attribute: Attribute, spelled: &[u8]) -> Option<Told> {
         None => {}
     }
     let octets = decoded(spelled)?;
-    if special(&octets).is_some() {
-        return None;
-    }
     let text = if attribute == Attribute::Login {
         sasl::name(&octets).ok()?
     } else {
         std::str::from_utf8(&octets).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_graphic()))?
     };
     Some(Told::Known(text.into()))
-}
-
-/// Undoes xtext, with lower-case digits and a bare `=` tolerated.
-fn decoded(spelled: &[u8]) -> Option<Vec<u8>> {
-    let mut octets = Vec::with_capacity(spelled.len());
-    let mut rest = spelled.iter();
-    while let Some(octet) = rest.next() {
-        octets.push(match octet {
-            b'+' => {
-                let mut digit = || char::from(*rest.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-                let high = digit()?;
-                high << 4 | digit()?
-            }
-            _ => Some(*octet).filter(u8::is_ascii_graphic)?,
-        });
-    }
-    Some(octets)
 }
 
 /// Believes one value to be of its attribute's form, or not.

@@ -2,7 +2,7 @@ use super::*;
 use crate::dance::Introduction;
 use crate::origin::trust::TrustedNets;
 use crate::origin::xclient::{LINE_MAX, READ_MAX};
-use crate::origin::{ForwardField, HopsLeft, MailProtocol, Origin, OriginUpdate, SessionId, Transport, unmapped};
+use crate::origin::{ForwardField, HopsLeft, MailProtocol, Origin, OriginUpdate, SessionId, Told, Transport, unmapped};
 use bytes::BytesMut;
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};

@@ -1,10 +1,11 @@
 //! Who is calling and who has signed in, said to a server that listed what it takes.
 
-use super::{Attribute, Offered, TEMPORARILY, UNAVAILABLE, is_client_name, is_helo, special};
+use super::{Attribute, Offered, is_helo};
 use crate::dance::Introduction;
 use crate::encode::base64_encode;
 use crate::origin::spelling::{is_host_name, leave_out};
 use crate::origin::xclient::{LINE_MAX, joined};
+use crate::origin::xtext::{TEMPORARILY, UNAVAILABLE, encoded, is_client_name, special};
 use crate::origin::{MailProtocol, Told, unmapped};
 use crate::sasl;
 use bytes::BytesMut;
@@ -201,16 +202,4 @@ fn address(ip: IpAddr, offered: Offered) -> String {
         IpAddr::V6(ip) if !offered.wants_one_command() => format!("IPV6:{ip}"),
         ip => ip.to_string(),
     }
-}
-
-/// Xtext: a value in printable ASCII without blank, `+` and `=`.
-pub(super) fn encoded(octets: &[u8]) -> String {
-    let mut spelled = String::with_capacity(octets.len());
-    for octet in octets {
-        match octet {
-            b'!'..=b'~' if !matches!(octet, b'+' | b'=') => spelled.push(char::from(*octet)),
-            _ => spelled.push_str(&format!("+{octet:02X}")),
-        }
-    }
-    spelled
 }

@@ -256,11 +256,6 @@ fn who_wants_one_command_gets_what_fits_into_it() {
 }
 
 #[test]
-fn whatever_is_no_xchar_is_escaped() {
-    assert_eq!(write::encoded(b"a+b=c d\0\t\x7f\xc3~!"), "a+2Bb+3Dc+20d+00+09+7F+C3~!");
-}
-
-#[test]
 fn the_documented_example_is_what_is_said() {
     let session = SessionId::new("hJ2sYw0bqvN1xZkT").unwrap();
     let mut origin = Origin::at_accept("[2001:db8::7]:51200".parse().unwrap(), "198.51.100.5:587".parse().unwrap(), session);
