@@ -6,6 +6,8 @@
 //! trusted ones, each with a [`trust::TrustedPeer`] proof from its own list. Missing and "known to be unknown" stay apart:
 //! a field that was not said changes nothing.
 //!
+//! [`xforward`] stands apart: it tells of a mail and not of a connection, so it moves no [`Origin`] and has a set of its own.
+//!
 //! So there are three layers of addresses, from the wire to the person: `real_client` (the socket), `source` (whose
 //! connection it is: the socket's peer, or who came through a PROXY peer) and `client` (who is calling).
 
@@ -14,6 +16,7 @@ pub mod imap_id;
 mod spelling;
 pub mod trust;
 pub mod xclient;
+pub mod xforward;
 mod xtext;
 
 use crate::login::Helo;
