@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -41,8 +43,21 @@ impl Conn {
     #[track_caller]
     pub(super) fn with(socket: TcpStream, capture: Arc<Mutex<Vec<u8>>>, stopped: Arc<AtomicBool>) -> Conn {
         // Scripts write small pieces and mean each of them to be a segment of its own.
-        let handle = socket.set_nodelay(true).and_then(|()| socket.set_write_timeout(Some(DIALOGUE_LIMIT)));
-        let handle = handle.and_then(|()| socket.try_clone()).unwrap_or_else(|e| panic!("unusable socket: {e}"));
+        socket.set_nodelay(true).unwrap_or_else(|e| panic!("unusable socket: {e}"));
+        Conn::over(socket, capture, stopped)
+    }
+
+    /// Takes over a connected socket of the file system. It has no addresses that [`Conn::peer_addr`] could tell.
+    #[track_caller]
+    pub fn over_unix(socket: UnixStream) -> Conn {
+        // All that is done with a socket from here on is the same for both kinds, and the kernel knows which it is.
+        Conn::over(TcpStream::from(OwnedFd::from(socket)), Arc::default(), Arc::default())
+    }
+
+    #[track_caller]
+    fn over(socket: TcpStream, capture: Arc<Mutex<Vec<u8>>>, stopped: Arc<AtomicBool>) -> Conn {
+        let handle = socket.set_write_timeout(Some(DIALOGUE_LIMIT)).and_then(|()| socket.try_clone());
+        let handle = handle.unwrap_or_else(|e| panic!("unusable socket: {e}"));
         Conn {
             stream: Stream::Plain(socket),
             socket: Arc::new(handle),

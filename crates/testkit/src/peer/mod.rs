@@ -1,7 +1,7 @@
 //! Peers that do exactly what a test tells them to, in particular what no sane peer would do.
 //!
-//! [`FakeServer`] plays a backend, [`Client`], [`Pop3Client`], [`SieveClient`] and [`SmtpClient`] a mail program; all are a
-//! [`Conn`] with a bounded patience that keeps the dialogue and shows it when an expectation fails. Threads and blocking
+//! [`FakeServer`] plays a backend, [`Client`], [`Pop3Client`], [`SieveClient`], [`SmtpClient`] and [`LmtpClient`] a mail program;
+//! all are a [`Conn`] with a bounded patience that keeps the dialogue and shows it when an expectation fails. Threads and blocking
 //! sockets: a script reads from top to bottom.
 //!
 //! What is the same in all protocols has a word for all: [`AnyClient`], the script [`Backend`], and [`FakeBackend`],
@@ -13,6 +13,7 @@ mod conn;
 mod fake_backend;
 mod header;
 mod letters;
+mod lmtp_client;
 mod pop3_client;
 mod sasl;
 mod scripts;
@@ -29,6 +30,7 @@ pub use conn::{Conn, DIALOGUE_LIMIT};
 pub use fake_backend::FakeBackend;
 pub use header::{ProxyHeader, V2_SIGNATURE};
 pub use letters::{Letter, Letters};
+pub use lmtp_client::LmtpClient;
 pub use pop3_client::{Outcome, Pop3Client};
 pub use sasl::Sasl;
 pub use scripts::{Backend, SeenLogin, Xclient};

@@ -20,7 +20,7 @@ pub struct SmtpClient {
 }
 
 /// The name that a client says in EHLO where the test does not care.
-const HELLO: &str = "client.test";
+pub(super) const HELLO: &str = "client.test";
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,9 +77,7 @@ impl SmtpClient {
     /// Says EHLO, which must be answered with 250.
     #[track_caller]
     pub fn ehlo(&mut self, name: &str) -> Extensions {
-        let reply = self.ok(format!("EHLO {name}"));
-        self.hello_said = true;
-        Extensions(reply.lines.into_iter().skip(1).collect())
+        self.hello(&format!("EHLO {name}"))
     }
 
     /// Says EHLO unless that was done since the server last began afresh: with the connection, with TLS or behind XCLIENT.
@@ -184,6 +182,17 @@ impl SmtpClient {
             self.ok(format!("RCPT TO:<{recipient}>"));
         }
         self.expect("DATA", "354");
+        self.send_dotted(message);
+        let reply = self.reply();
+        if reply.code != 250 {
+            self.conn.fail("expected 250 for the message");
+        }
+        reply
+    }
+
+    /// Sends a message as it stands behind DATA, with its dot, and reads nothing.
+    #[track_caller]
+    pub fn send_dotted(&mut self, message: &[u8]) {
         let mut text = Vec::with_capacity(message.len() + 64);
         for line in message.split_inclusive(|&b| b == b'\n') {
             if line.starts_with(b".") {
@@ -196,11 +205,23 @@ impl SmtpClient {
         }
         text.extend_from_slice(b".\r\n");
         self.conn.send(text);
-        let reply = self.reply();
-        if reply.code != 250 {
-            self.conn.fail("expected 250 for the message");
-        }
-        reply
+    }
+
+    /// A client on a connection that is there already.
+    pub(super) fn on(conn: Conn) -> SmtpClient {
+        SmtpClient { conn, hello_said: false }
+    }
+
+    /// Says hello with this command, which must be answered with 250.
+    #[track_caller]
+    pub(super) fn hello(&mut self, command: &str) -> Extensions {
+        let reply = self.ok(command);
+        self.hello_said = true;
+        Extensions(reply.lines.into_iter().skip(1).collect())
+    }
+
+    pub(super) fn is_hello_said(&self) -> bool {
+        self.hello_said
     }
 
     /// The bare connection.
