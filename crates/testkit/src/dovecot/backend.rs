@@ -5,12 +5,15 @@ use std::ops::{Deref, DerefMut};
 use super::Instance;
 use super::instance::Setup;
 use super::maildir;
+use super::refusal::{self, Refusal};
 use crate::certs::{Authority, Certificate};
+use crate::delivered::Delivered;
 use crate::peer::{Letters, SmtpSink};
 use crate::{Dir, Protocol};
 
 /// A running Dovecot backend, an [`Instance`] with users, mail and Sieve scripts. Its log has `auth_debug`, ID commands and
-/// the lines named in [`Options::forward_logged`]. What is sent by Submission it passes on to an [`SmtpSink`] of its own.
+/// the lines named in [`Options::forward_logged`]. What is sent by Submission it passes on to an [`SmtpSink`] of its own;
+/// what comes by LMTP it puts into its users' mailboxes.
 #[derive(Debug)]
 pub struct Backend {
     instance: Instance,
@@ -27,7 +30,12 @@ pub struct Options {
     /// Master users, who may log in as anybody: `user*master` with the master's password, or `user` as the
     /// authorization identity of SASL.
     pub masters: Vec<(String, String)>,
-    /// `login_trusted_networks`: whose ID and XCLIENT commands are believed. Empty = nobody's, not even loopback's.
+    /// By LMTP everybody is a user, not only `users`; by the other protocols nothing changes.
+    pub any_user: bool,
+    /// Users (also users that are not among `users`) who cannot be delivered to by LMTP, and how that shows.
+    pub refusing: Vec<(String, Refusal)>,
+    /// `login_trusted_networks`: whose ID and XCLIENT commands are believed, and by LMTP whose XRCPTFORWARD. Empty =
+    /// nobody's, not even loopback's.
     pub trusted: String,
     /// `haproxy_trusted_networks`: whose PROXY headers are read, on listeners of their own
     /// ([`Instance::behind_haproxy`]). Empty = nobody's, and there are no such listeners.
@@ -58,6 +66,8 @@ impl Default for Options {
         Options {
             users: vec![pair("alice"), pair("bob")],
             masters: vec![pair("master")],
+            any_user: false,
+            refusing: Vec::new(),
             trusted: String::new(),
             haproxy_trusted: String::new(),
             forward_logged: Vec::new(),
@@ -86,6 +96,7 @@ impl Backend {
         });
         dir.write("users", passwd_file(&options.users));
         dir.write("masters", passwd_file(&options.masters));
+        dir.write("refusing", refusal::passwd_file(&options.refusing));
         maildir::own(&dir.create("mail"));
         let sink = options.sink_offers.as_deref().map_or_else(SmtpSink::start, SmtpSink::offering);
         let own = config(&dir, &options, &sink);
@@ -97,6 +108,12 @@ impl Backend {
     /// The mail that was sent through it by Submission.
     pub fn letters(&self) -> &Letters {
         self.sink.letters()
+    }
+
+    /// The messages that came by LMTP (or were added) into a user's INBOX, as long as nobody reads it. A user is who an
+    /// address without its domain and its detail names, in lower case; with the domain where `users` have one.
+    pub fn delivered(&self, user: &str) -> Delivered {
+        Delivered::at(self.home(user).join("Maildir"))
     }
 
     /// A user's Sieve script of this name, as it lies on disk.
@@ -172,7 +189,9 @@ pub(super) fn passwd_file(pairs: &[(String, String)]) -> String {
 }
 
 fn config(dir: &Dir, options: &Options, sink: &SmtpSink) -> String {
-    let Options { max_userip_connections, failure_delay, extra, .. } = options;
+    let Options { max_userip_connections, failure_delay, any_user, extra, .. } = options;
+    let allow_all = if *any_user { " allow_all_users=yes" } else { "" };
+    let lmtp_user = if options.users.iter().any(|(name, _)| name.contains('@')) { "%Lu" } else { "%Ln" };
     let dir = dir.path().display();
     let (relay, relay_port) = (sink.addr().ip(), sink.addr().port());
     let (uid, gid) = (maildir::UID, maildir::GID);
@@ -205,6 +224,21 @@ passdb {{
   driver = passwd-file
   args = username_format=%u {dir}/users
 }}
+protocol lmtp {{
+  auth_username_format = {lmtp_user}
+  mail_plugins = quota
+  mail_log_prefix = "%s(%u)<%{{pid}}><%{{session}}>{in_session} rip=%r: "
+  # Databases of a protocol stand in front of those for all.
+  userdb {{
+    driver = passwd-file
+    args = {dir}/refusing
+    default_fields = uid={uid} gid={gid} home={dir}/mail/%u
+  }}
+  userdb {{
+    driver = static
+    args = uid={uid} gid={gid} home={dir}/mail/%u{in_userdb}{allow_all}
+  }}
+}}
 userdb {{
   driver = static
   args = uid={uid} gid={gid} home={dir}/mail/%u{in_userdb}
@@ -221,6 +255,8 @@ submission_relay_port = {relay_port}
 # XCLIENT is said there where it is offered.
 submission_relay_trusted = yes
 plugin {{
+  # Nobody has a limit but those who are to refuse.
+  quota = maildir:User quota
   sieve = file:~/sieve;active=~/.dovecot.sieve
 }}
 {extra}

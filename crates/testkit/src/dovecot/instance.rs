@@ -28,6 +28,7 @@ struct Set {
     managesieve: Port,
     submission: Port,
     submissions: Port,
+    lmtp: Port,
 }
 
 /// The addresses of one Dovecot: for each protocol one in clear, and one with TLS from the first byte where there is such a
@@ -48,6 +49,8 @@ pub struct Addresses {
     pub submission: SocketAddr,
     /// Submission with TLS from the first byte.
     pub submissions: SocketAddr,
+    /// LMTP in clear and with STARTTLS.
+    pub lmtp: SocketAddr,
 }
 
 impl Addresses {
@@ -171,6 +174,16 @@ impl Instance {
         self.addresses().pop3s
     }
 
+    /// The address for LMTP in clear and with STARTTLS.
+    pub fn lmtp(&self) -> SocketAddr {
+        self.addresses().lmtp
+    }
+
+    /// The socket in the file system for LMTP, where anybody may connect.
+    pub fn lmtp_socket(&self) -> PathBuf {
+        self.dir.join("run/lmtp")
+    }
+
     /// The port for clear connections and STARTTLS.
     pub fn imap_port(&self) -> u16 {
         self.imap().port()
@@ -255,13 +268,13 @@ impl Instance {
         let dir = self.dir.path().display();
         let label = self.dir.label();
         let (cert, key) = (certificate.cert_file.display(), certificate.key_file.display());
-        let services = Protocol::ALL.map(|protocol| ports.service(protocol)).concat();
+        let services = Protocol::ALL.map(|protocol| ports.service(protocol)).concat() + &ports.lmtp_service();
         // Logins and sessions have a process each. The few processes that serve all of these have a limit of clients
         // instead, and one login is more than one client of theirs.
         let clients = sessions.saturating_mul(8).max(1000);
         // Values with blanks at the ends or with # would need quotes; ours have none.
         format!(
-            r#"protocols = imap pop3 sieve submission
+            r#"protocols = imap pop3 sieve submission lmtp
 listen = {IP}
 base_dir = {dir}/run
 state_dir = {dir}/state
@@ -314,6 +327,17 @@ impl Ports {
         text.push_str("}\n");
         text
     }
+
+    /// Mail comes in without a login, so this service is a listener and a session in one.
+    fn lmtp_service(&self) -> String {
+        let mut text = "service lmtp {\n  unix_listener lmtp {\n    mode = 0666\n  }\n".to_owned();
+        let headed = self.headed.as_ref().map(|set| (set, "lmtp_headed", "    haproxy = yes\n"));
+        for (set, name, more) in [(&self.open, "lmtp", "")].into_iter().chain(headed) {
+            let port = set.lmtp.number();
+            text.push_str(&format!("  inet_listener {name} {{\n    port = {port}\n{more}  }}\n"));
+        }
+        text + "}\n"
+    }
 }
 
 impl Set {
@@ -326,6 +350,7 @@ impl Set {
             managesieve: free_port(),
             submission: free_port(),
             submissions: free_port(),
+            lmtp: free_port(),
         }
     }
 
@@ -339,6 +364,7 @@ impl Set {
             managesieve: at(&self.managesieve),
             submission: at(&self.submission),
             submissions: at(&self.submissions),
+            lmtp: at(&self.lmtp),
         }
     }
 }

@@ -13,6 +13,16 @@
 //!   sign in. Before TLS it offers strangers `AUTH` without any mechanism, and ManageSieve offers `"SASL" ""`.
 //! * The Submission proxy says its own `hostname` in EHLO, pipelines the EHLO behind XCLIENT, and writes an IPv6 address
 //!   there without `IPV6:`.
+//! * LMTP looks a user up without a password, as `master in: USER` of the auth log, or `PASS` where it proxies: with `rip=` and
+//!   `rport=` that XCLIENT named and with `forward_fields=` of XRCPTFORWARD, which is a parameter of RCPT with tab-joined pairs
+//!   in xtext. Both are offered to trusted peers only, also where there is no proxying; from others they are `550 5.7.14`.
+//! * By LMTP the name in the last LHLO counts, and not HELO of the XCLIENT before it, nor PROTO: `Received` says `with LMTP`
+//!   or `LMTPS`. SESSION is the id in `Received`, in the log and in the replies; further recipients have `:R2` and so on behind
+//!   it, further transactions `:T2`.
+//! * Mail by LMTP has `Return-Path`, and `Delivered-To` only if the transaction has one recipient. It offers neither SIZE nor
+//!   DSN nor SMTPUTF8. Delivery is to `new`, with LF line ends, complete when the reply comes.
+//! * The LMTP proxy keeps the detail of a rewritten address (`someone+box` becomes `destuser+box@in.test`), says its own
+//!   `hostname` in LHLO, and replaces a yes of the backend with `250 2.0.0 <ADDRESS> SESSION Saved`.
 //! * A PROXY header is only read from `haproxy_trusted_networks`, and must come in one segment within 3 seconds. From
 //!   others, and without a header, the connection is closed.
 //! * A connection whose two ends have the same address counts as secured, so LOGIN without TLS from 127.0.0.1 to
@@ -26,8 +36,10 @@ mod backend;
 mod instance;
 mod maildir;
 mod proxy;
+mod refusal;
 
 pub use backend::{Backend, Options};
 pub use instance::{Addresses, Instance};
 pub use maildir::sample;
 pub use proxy::{Leg, Proxy, ProxyOptions};
+pub use refusal::Refusal;

@@ -1,4 +1,4 @@
-//! A Dovecot that proxies every login to one address.
+//! A Dovecot that proxies every login, and every recipient of LMTP, to one address.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,8 @@ use super::{Addresses, Instance};
 use crate::certs::Authority;
 use crate::{Dir, Protocol};
 
-/// A running Dovecot proxy, an [`Instance`] that proxies. It checks no passwords: the backend does.
+/// A running Dovecot proxy, an [`Instance`] that proxies. It checks no passwords: the backend does. By LMTP all recipients are
+/// its own, and each goes to the backend.
 #[derive(Debug)]
 pub struct Proxy {
     instance: Instance,
@@ -22,7 +23,8 @@ pub enum Leg {
     /// STARTTLS or STLS, without looking at the certificate. This version sends its ID command before it, in clear, and
     /// its XCLIENT command behind it.
     StartTls,
-    /// TLS from the first byte, without looking at the certificate; by ManageSieve, which has no port for that, STARTTLS.
+    /// TLS from the first byte, without looking at the certificate; by ManageSieve and LMTP, which have no port for that,
+    /// STARTTLS.
     Tls,
 }
 
@@ -33,13 +35,17 @@ pub struct ProxyOptions {
     pub backend: SocketAddr,
     /// Where logins by these protocols go instead.
     pub elsewhere: Vec<(Protocol, SocketAddr)>,
+    /// Where recipients of LMTP go instead.
+    pub lmtp: Option<SocketAddr>,
     /// How it goes there.
     pub leg: Leg,
-    /// `login_trusted_networks` of the proxy: who may tell it, with ID or XCLIENT, who is really calling.
+    /// `login_trusted_networks` of the proxy: who may tell it, with ID or XCLIENT, who is really calling, and who may send
+    /// XRCPTFORWARD.
     pub trusted: String,
     /// Fields that are forwarded as `forward_NAME=VALUE`. The database is a line of words, so a value has no blanks.
     pub forward: Vec<(String, String)>,
-    /// More fields of the answer, such as `destuser=%Lu` or `proxy_timeout=3`, one word each.
+    /// More fields of the answer, such as `destuser=%Lu`, `proxy_timeout=3` or `protocol=smtp`, one word each. What came
+    /// as a forwarded field can be used in them: `destuser=%{passdb:forward_NAME}`.
     pub fields: Vec<String>,
     /// How many sessions there may be at once, per protocol.
     pub sessions: u32,
@@ -52,8 +58,8 @@ impl ProxyOptions {
     pub fn to(backend: SocketAddr) -> ProxyOptions {
         let (trusted, extra) = (String::new(), String::new());
         let (forward, fields) = (Vec::new(), Vec::new());
-        let (leg, elsewhere, sessions) = (Leg::Clear, Vec::new(), 100);
-        ProxyOptions { backend, elsewhere, leg, trusted, forward, fields, sessions, extra }
+        let (leg, elsewhere, lmtp, sessions) = (Leg::Clear, Vec::new(), None, 100);
+        ProxyOptions { backend, elsewhere, lmtp, leg, trusted, forward, fields, sessions, extra }
     }
 
     /// Proxies each protocol to its own address, this way.
@@ -63,7 +69,7 @@ impl ProxyOptions {
             Leg::Tls => at.implicit(protocol).unwrap_or(at.of(protocol)),
         };
         let elsewhere = Protocol::ALL.map(|protocol| (protocol, of(protocol))).to_vec();
-        ProxyOptions { leg, elsewhere, ..ProxyOptions::to(of(Protocol::Imap)) }
+        ProxyOptions { leg, elsewhere, lmtp: Some(at.lmtp), ..ProxyOptions::to(of(Protocol::Imap)) }
     }
 }
 
@@ -99,16 +105,19 @@ impl DerefMut for Proxy {
 }
 
 fn config(options: &ProxyOptions) -> String {
-    let ProxyOptions { backend, elsewhere, leg, extra, .. } = options;
+    let ProxyOptions { backend, elsewhere, lmtp, leg, extra, .. } = options;
     let usual = database(options, *backend, *leg);
+    let logins = Protocol::ALL.map(|protocol| {
+        let addr = elsewhere.iter().find(|(p, _)| *p == protocol).map(|(_, addr)| *addr);
+        (protocol.service(), protocol.implicit().is_some(), addr)
+    });
     let mut others = String::new();
-    for protocol in Protocol::ALL {
-        let addr = elsewhere.iter().find(|(p, _)| *p == protocol).map_or(*backend, |(_, addr)| *addr);
-        let leg = if *leg == Leg::Tls && protocol.implicit().is_none() { Leg::StartTls } else { *leg };
-        let own = database(options, addr, leg);
+    for (service, has_implicit, addr) in logins.into_iter().chain([("lmtp", false, *lmtp)]) {
+        let leg = if *leg == Leg::Tls && !has_implicit { Leg::StartTls } else { *leg };
+        let own = database(options, addr.unwrap_or(*backend), leg);
         // Databases of a protocol stand in front of those for all.
         if own != usual {
-            others.push_str(&format!("protocol {} {{\n{own}}}\n", protocol.service()));
+            others.push_str(&format!("protocol {service} {{\n{own}}}\n"));
         }
     }
     format!(
@@ -116,6 +125,7 @@ fn config(options: &ProxyOptions) -> String {
 auth_failure_delay = 0 secs
 disable_plaintext_auth = no
 hostname = proxy.test
+lmtp_proxy = yes
 {others}{usual}# A proxy has no mail of its own, but the protocol insists on a user database.
 userdb {{
   driver = static
