@@ -1,5 +1,6 @@
 //! A real Postfix with private everything, as the server that takes mail from signed-in users: it checks the password,
-//! believes XCLIENT of those it was told to believe, and delivers all mail of everybody into one maildir.
+//! believes XCLIENT of those it was told to believe, and delivers all mail of everybody into one maildir. Or as one that takes
+//! mail from everybody, and as one that relays the mail of a domain to the next server ([`Relay`]).
 //!
 //! It is Postfix's master alone with a configuration of its own: nothing of `/etc/postfix` is read, nothing is chrooted,
 //! and mail never leaves the machine. Passwords are checked by a [`dovecot::Backend`] through its auth socket, the usual
@@ -16,7 +17,16 @@
 //!   are not signed in. AUTH where it is kept for TLS is `503 5.5.1 Error: authentication not enabled`.
 //! * XCLIENT is offered in the reply to EHLO, and each success resets the session up to the greeting. `sasl_method` of a
 //!   login by XCLIENT's LOGIN is `XCLIENT`.
+//! * XFORWARD is believed of others than XCLIENT, and only shows in the log: `client=unknown[127.0.0.1], orig_queue_id=Q1,
+//!   orig_client=c.test[192.0.2.10]`, the queue's id only if IDENT was there.
+//! * Its LMTP and SMTP clients send XFORWARD only where it is offered, for each message, in two lines where one would be too
+//!   long, with the names that are offered and `[UNAVAILABLE]` for what is not known.
+//! * It retries what was deferred within two or three seconds here, and tells senders of what it gives up: such a message
+//!   from `<>` is delivered here, like all mail that is not relayed.
 //! * A `Received` field spells `[IPv6:2001:db8::1]`, the log `[2001:db8::1]`.
+
+mod attempt;
+mod relay;
 
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
@@ -28,7 +38,11 @@ use crate::certs::{Authority, Certificate};
 use crate::dovecot::{self, Backend};
 use crate::mail_server::{MailServer, Ports, Setup, hosts};
 use crate::owner::{self, NOBODY};
+use crate::wait::{PATIENCE, poll};
 use crate::{Dir, Log, real};
+
+pub use attempt::Attempt;
+pub use relay::{Hop, Relay};
 
 /// A running Postfix, a [`MailServer`]. A line of its log: `postfix/smtpd[PID]: QUEUEID: client=unknown[192.0.2.10],
 /// sasl_method=PLAIN, sasl_username=alice`.
@@ -43,6 +57,12 @@ pub struct Postfix {
 pub struct Options {
     /// `smtpd_authorized_xclient_hosts`: whose XCLIENT is believed. Empty = nobody's, not even loopback's.
     pub xclient_hosts: String,
+    /// `smtpd_authorized_xforward_hosts`: whose XFORWARD is believed. Empty = nobody's.
+    pub xforward_hosts: String,
+    /// Takes mail for everybody from everybody, signed in or not.
+    pub takes_all: bool,
+    /// The mail that it does not keep.
+    pub relay: Option<Relay>,
     /// Who may sign in, and what else the Dovecot behind AUTH is made of.
     pub dovecot: dovecot::Options,
     /// `smtpd_tls_auth_only`: AUTH is offered in TLS only.
@@ -58,6 +78,9 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             xclient_hosts: String::new(),
+            xforward_hosts: String::new(),
+            takes_all: false,
+            relay: None,
             dovecot: dovecot::Options::default(),
             auth_in_tls_only: false,
             certificate: None,
@@ -101,6 +124,39 @@ impl Postfix {
         };
         let setup = Setup { certificate, log: Log::at(dir.join("mail.log")), command: Box::new(command) };
         Postfix { server: MailServer::start(dir, setup), dovecot }
+    }
+
+    /// What it has tried so far with each recipient, as its log tells, from the beginning.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.log().lines().iter().filter_map(|line| Attempt::read(line)).collect()
+    }
+
+    /// Waits for a try with this recipient that had this outcome (`sent`, `deferred`, `bounced`), and returns the last one.
+    #[track_caller]
+    pub fn wait_for_attempt(&self, to: &str, status: &str) -> Attempt {
+        let find = || self.attempts().into_iter().rfind(|a| a.to == to && a.status == status);
+        match poll(PATIENCE, find) {
+            Some(attempt) => attempt,
+            None => panic!("waited for {to:?} to be {status}; {:#?} {}", self.attempts(), self.log().tail()),
+        }
+    }
+
+    /// The ids of the messages in its queue, wherever there.
+    pub fn queue(&self) -> Vec<String> {
+        let mut ids = Vec::new();
+        for name in ["incoming", "active", "deferred", "hold", "corrupt"] {
+            attempt::ids(&self.dir().join("queue").join(name), &mut ids);
+        }
+        ids.sort();
+        ids
+    }
+
+    /// Waits until its queue is empty.
+    #[track_caller]
+    pub fn wait_for_empty_queue(&self) {
+        if poll(PATIENCE, || self.queue().is_empty().then_some(())).is_none() {
+            panic!("still in the queue: {:?}; {}", self.queue(), self.log().tail());
+        }
     }
 
     /// The Dovecot that checks the passwords. Its log has what Postfix asked: `service=smtp`, `rip=`.
@@ -150,7 +206,10 @@ fn configure(dir: &Dir, main_cf: &str, ports: &Ports) -> PathBuf {
 }
 
 fn main_cf(dir: &Dir, options: &Options, certificate: &Certificate, auth: &Path) -> String {
-    let Options { xclient_hosts, auth_in_tls_only, extra, .. } = options;
+    let Options { xclient_hosts, xforward_hosts, takes_all, relay, auth_in_tls_only, extra, .. } = options;
+    // All recipients are its own, so this one refuses nobody; and Postfix insists on one that could.
+    let recipients = if *takes_all { "reject_unauth_destination" } else { "permit_sasl_authenticated, reject" };
+    let relay = relay.as_ref().map(Relay::settings).unwrap_or_default();
     let dir = dir.path().display();
     let protocols = if hosts().len() == 1 { "ipv4" } else { "all" };
     let auth_in_tls_only = if *auth_in_tls_only { "yes" } else { "no" };
@@ -171,6 +230,7 @@ smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
 smtpd_authorized_xclient_hosts = {xclient_hosts}
+smtpd_authorized_xforward_hosts = {xforward_hosts}
 smtpd_sasl_auth_enable = yes
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = {auth}
@@ -182,14 +242,18 @@ smtpd_tls_key_file = {key}
 smtpd_tls_loglevel = 1
 smtpd_tls_received_header = yes
 smtpd_relay_restrictions =
-smtpd_recipient_restrictions = permit_sasl_authenticated, reject
+smtpd_recipient_restrictions = {recipients}
 virtual_mailbox_domains = static:all
 virtual_mailbox_base = {dir}/mail
 virtual_mailbox_maps = static:inbox/
 virtual_mailbox_limit = 0
 virtual_uid_maps = static:{NOBODY}
 virtual_gid_maps = static:{NOBODY}
-{extra}
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+transport_retry_time = 1s
+{relay}{extra}
 "
     )
 }
@@ -232,5 +296,8 @@ anvil unix - - n - 1 anvil
 error unix - - n - - error
 retry unix - - n - - error
 virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
+smtp unix - - n - - smtp
+scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 ";
