@@ -1,4 +1,4 @@
-//! What the X commands of SMTP that tell of a client have in common: `NAME=value` behind a verb, values in xtext (RFC 3461 section 4), and the
+//! What XCLIENT and XFORWARD of SMTP have in common: `NAME=value` behind a verb, values in xtext (RFC 3461 section 4), and the
 //! words for what is not known.
 //!
 //! Names and special values count in any case, blanks and tabs may run together. Reading is strict where servers differ: what is
