@@ -7,10 +7,12 @@
 //!
 //! * [`field`]: one field of a header, with its own line ends and folding;
 //! * [`letter`]: where the header of a letter ends and which fields it has, whole or while it arrives;
-//! * [`edit`]: changes to a header, applied once, without copying the body.
+//! * [`edit`]: changes to a header, applied once, without copying the body;
+//! * [`received`]: the trace field, and the date in it.
 //!
 //! Left to others: dots before lines and the end of data (the conversation), and whether lines end as they must.
 
 pub mod edit;
 pub mod field;
 pub mod letter;
+pub mod received;
