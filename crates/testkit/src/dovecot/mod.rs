@@ -21,6 +21,9 @@
 //!   it, further transactions `:T2`.
 //! * Mail by LMTP has `Return-Path`, and `Delivered-To` only if the transaction has one recipient. It offers neither SIZE nor
 //!   DSN nor SMTPUTF8. Delivery is to `new`, with LF line ends, complete when the reply comes.
+//! * The LMTP proxy says `XCLIENT HELO= PROTO=LMTP SESSION=ID:P1 TTL= PORT= ADDR=`, with the HELO of the XCLIENT that it was told
+//!   itself, and XRCPTFORWARD with what it was told in front of what its row adds. It sends one chunk, and agrees to MAIL before
+//!   it asks the next server, whose no to that is the answer to RCPT.
 //! * The LMTP proxy keeps the detail of a rewritten address (`someone+box` becomes `destuser+box@in.test`), says its own
 //!   `hostname` in LHLO, and replaces a yes of the backend with `250 2.0.0 <ADDRESS> SESSION Saved`.
 //! * A PROXY header is only read from `haproxy_trusted_networks`, and must come in one segment within 3 seconds. From

@@ -1,6 +1,5 @@
 //! One connection of a scripted peer: bytes with a deadline, and the dialogue so far.
 
-use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -13,7 +12,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::Signal;
-use super::stream::Stream;
+use super::dialogue::Dialogue;
+use super::stream::{Stream, is_reset, is_timeout};
 
 /// How long a step of a dialogue may take before it fails.
 pub const DIALOGUE_LIMIT: Duration = Duration::from_secs(10);
@@ -28,8 +28,9 @@ pub struct Conn {
     socket: Arc<TcpStream>,
     waiting: Vec<u8>,
     patience: Duration,
-    dialogue: Vec<Turn>,
+    dialogue: Dialogue,
     capture: Arc<Mutex<Vec<u8>>>,
+    captures: bool,
     stopped: Arc<AtomicBool>,
 }
 
@@ -63,8 +64,9 @@ impl Conn {
             socket: Arc::new(handle),
             waiting: Vec::new(),
             patience: DIALOGUE_LIMIT,
-            dialogue: Vec::new(),
+            dialogue: Dialogue::default(),
             capture,
+            captures: true,
             stopped,
         }
     }
@@ -105,7 +107,7 @@ impl Conn {
     /// Sends these bytes; a peer that has gone is an answer, not a failure.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         let bytes = bytes.as_ref();
-        self.note('>', bytes);
+        self.dialogue.note('>', bytes);
         self.stream.write_all(bytes)
     }
 
@@ -130,7 +132,7 @@ impl Conn {
                 Err(_) => break,
             }
         }
-        self.note('=', format!("flooded with {sent} bytes").as_bytes());
+        self.dialogue.note('=', format!("flooded with {sent} bytes").as_bytes());
         sent
     }
 
@@ -234,6 +236,24 @@ impl Conn {
         self.take(n)
     }
 
+    /// What has come and was not read yet, or what comes next, however long that takes; `None` at the end of the stream,
+    /// when the server is stopped, and after a reset.
+    pub(super) fn read_some(&mut self) -> Option<Vec<u8>> {
+        while self.waiting.is_empty() {
+            match self.fill(Instant::now() + Duration::from_secs(1)) {
+                Ok(true) => {}
+                Err(e) if is_timeout(&e) && !self.stopped.load(Ordering::Relaxed) => {}
+                Ok(false) | Err(_) => return None,
+            }
+        }
+        Some(std::mem::take(&mut self.waiting))
+    }
+
+    /// Lets [`Conn::received`] forget what comes from here on, for peers that send more than a test can keep.
+    pub(super) fn capture_nothing(&mut self) {
+        self.captures = false;
+    }
+
     /// Everything until the peer ends the stream; a reset counts as an end.
     #[track_caller]
     pub fn read_to_end(&mut self) -> Vec<u8> {
@@ -277,10 +297,18 @@ impl Conn {
         }
     }
 
+    /// Does nothing, and reads nothing, until the server is stopped.
+    pub fn hang(&mut self) {
+        self.dialogue.note('=', b"hangs");
+        while !self.stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Does nothing, and reads nothing, until the test gives the signal; fails after three times [`DIALOGUE_LIMIT`].
     #[track_caller]
     pub fn wait(&mut self, signal: &Signal) {
-        self.note('=', format!("waits for {signal:?}").as_bytes());
+        self.dialogue.note('=', format!("waits for {signal:?}").as_bytes());
         if !signal.wait(DIALOGUE_LIMIT * 3, &self.stopped) {
             self.fail(&format!("{signal:?} was not given"));
         }
@@ -288,7 +316,7 @@ impl Conn {
 
     /// Ends the stream in this direction only; the peer may go on talking.
     pub fn half_close(&mut self) {
-        self.note('=', "half close".as_bytes());
+        self.dialogue.note('=', "half close".as_bytes());
         self.stream.say_goodbye();
         let _ = self.socket.shutdown(Shutdown::Write);
     }
@@ -300,7 +328,7 @@ impl Conn {
 
     /// Ends the connection with a RST: what the peer has not read yet is lost.
     pub fn reset(mut self) {
-        self.note('=', "reset".as_bytes());
+        self.dialogue.note('=', "reset".as_bytes());
         // Closing with a linger time of zero is how a program asks for a RST.
         let _ = rustix::net::sockopt::set_socket_linger(&*self.socket, Some(Duration::ZERO));
     }
@@ -365,12 +393,7 @@ impl Conn {
 
     /// The dialogue so far: `>` sent by this end, `<` received, `=` other events. Long turns are shortened.
     pub fn dialogue(&self) -> String {
-        let mut text = String::new();
-        for Turn { mark, shown, total } in &self.dialogue {
-            let _ = write!(text, "{mark} {}", shown.escape_ascii());
-            let _ = if shown.len() < *total { writeln!(text, "... ({total} bytes)") } else { writeln!(text) };
-        }
-        text
+        self.dialogue.to_string()
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -399,7 +422,7 @@ impl Conn {
         self.socket.set_read_timeout(Some(DIALOGUE_LIMIT))?;
         let done = self.stream.handshake();
         let event = done.as_ref().map_or_else(|e| format!("TLS fails: {e}"), |()| "TLS begins".to_owned());
-        self.note('=', event.as_bytes());
+        self.dialogue.note('=', event.as_bytes());
         done
     }
 
@@ -448,12 +471,12 @@ impl Conn {
         };
         let got = &block[..n];
         match n {
-            0 => self.note('=', b"end of stream"),
-            _ => self.note_received(got, most == 1),
+            0 => self.dialogue.note('=', b"end of stream"),
+            _ => self.dialogue.note_received(got, most == 1),
         }
         self.waiting.extend_from_slice(got);
         let mut capture = self.capture.lock().unwrap_or_else(PoisonError::into_inner);
-        if capture.len() <= KEPT {
+        if self.captures && capture.len() <= KEPT {
             capture.extend_from_slice(got);
         }
         drop(capture);
@@ -463,25 +486,6 @@ impl Conn {
     fn take(&mut self, n: usize) -> Vec<u8> {
         self.waiting.drain(..n).collect()
     }
-
-    /// Bytes that were taken one by one are shown as one turn.
-    fn note_received(&mut self, got: &[u8], join: bool) {
-        match self.dialogue.last_mut() {
-            Some(Turn { mark: '<', shown, total }) if join && shown.len() < TURN_SHOWN => {
-                shown.extend_from_slice(got);
-                *total += got.len();
-            }
-            _ => self.note('<', got),
-        }
-    }
-
-    fn note(&mut self, mark: char, bytes: &[u8]) {
-        if self.dialogue.len() == TURNS_KEPT {
-            self.dialogue.remove(TURNS_KEPT / 2);
-        }
-        let shown = bytes.get(..TURN_SHOWN).unwrap_or(bytes).to_vec();
-        self.dialogue.push(Turn { mark, shown, total: bytes.len() });
-    }
 }
 
 /// Most bytes that are kept of what one connection sends: more than any test means to send, less than a machine has.
@@ -489,23 +493,3 @@ const KEPT: usize = 256 << 20;
 
 /// Most bytes that are asked of the kernel at once.
 const BLOCK: usize = 16 * 1024;
-
-// Both only bear on failure messages; the capture keeps what they leave out.
-const TURN_SHOWN: usize = 1000;
-const TURNS_KEPT: usize = 400;
-
-#[derive(Debug)]
-struct Turn {
-    mark: char,
-    shown: Vec<u8>,
-    total: usize,
-}
-
-fn is_timeout(e: &std::io::Error) -> bool {
-    // A read with a deadline ends with either, depending on the system.
-    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-fn is_reset(e: &std::io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
-}

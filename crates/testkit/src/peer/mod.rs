@@ -5,14 +5,16 @@
 //! sockets: a script reads from top to bottom.
 //!
 //! What is the same in all protocols has a word for all: [`AnyClient`], the script [`Backend`], and [`FakeBackend`],
-//! which runs that script by itself, dies and comes back. [`SmtpSink`] is where mail goes that a real server passes on.
+//! which runs that script by itself, dies and comes back. [`FakeLmtp`] is the same for delivery, by LMTP or SMTP. [`SmtpSink`] is where mail goes that a real server passes on.
 
 mod any_client;
 mod client;
 mod conn;
+mod dialogue;
 mod fake_backend;
 mod header;
 mod letters;
+mod lmtp;
 mod lmtp_client;
 mod pop3_client;
 mod sasl;
@@ -30,6 +32,7 @@ pub use conn::{Conn, DIALOGUE_LIMIT};
 pub use fake_backend::FakeBackend;
 pub use header::{ProxyHeader, V2_SIGNATURE};
 pub use letters::{Letter, Letters};
+pub use lmtp::{At, Does, Ending, FakeLmtp, Flavour, Lmtp, LmtpSession, LmtpTransaction};
 pub use lmtp_client::LmtpClient;
 pub use pop3_client::{Outcome, Pop3Client};
 pub use sasl::Sasl;

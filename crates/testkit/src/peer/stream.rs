@@ -1,6 +1,6 @@
 //! The bytes of a connection, in clear or in TLS on either side.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
@@ -56,4 +56,15 @@ impl Stream {
             }
         }
     }
+}
+
+/// Whether a read has come to its deadline.
+pub(super) fn is_timeout(e: &std::io::Error) -> bool {
+    // A read with a deadline ends with either, depending on the system.
+    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Whether the peer has gone without a goodbye.
+pub(super) fn is_reset(e: &std::io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
 }

@@ -19,8 +19,9 @@
 //!   login by XCLIENT's LOGIN is `XCLIENT`.
 //! * XFORWARD is believed of others than XCLIENT, and only shows in the log: `client=unknown[127.0.0.1], orig_queue_id=Q1,
 //!   orig_client=c.test[192.0.2.10]`, the queue's id only if IDENT was there.
-//! * Its LMTP and SMTP clients send XFORWARD only where it is offered, for each message, in two lines where one would be too
-//!   long, with the names that are offered and `[UNAVAILABLE]` for what is not known.
+//! * Its LMTP and SMTP clients send XFORWARD where it is offered, for each message, with the names that are offered, in two
+//!   commands: `NAME= ADDR= PORT=`, then `PROTO= HELO= IDENT= SOURCE=`. IDENT is the queue's id, HELO what the client said
+//!   last, `[UNAVAILABLE]` what is not known, and an IPv6 address has `IPv6:` in front. They use DATA, never BDAT.
 //! * It retries what was deferred within two or three seconds here, and tells senders of what it gives up: such a message
 //!   from `<>` is delivered here, like all mail that is not relayed.
 //! * A `Received` field spells `[IPv6:2001:db8::1]`, the log `[2001:db8::1]`.
