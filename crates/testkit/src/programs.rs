@@ -1,4 +1,4 @@
-//! Mail programs of others that send by Submission or look after Sieve scripts, told to use one server on a port of its own
+//! Mail programs of others that send by Submission, deliver by LMTP or look after Sieve scripts, told to use one server on a port of its own
 //! and to trust one authority.
 //!
 //! Each runs to its end and is judged by its exit code, as by whoever has it in a script. They connect to `localhost` by
@@ -6,11 +6,13 @@
 //!
 //! Facts about Debian 12's versions:
 //!
-//! * swaks 20201014 checks who signed a certificate, but not for whom.
+//! * swaks 20201014 checks who signed a certificate, but not for whom. By LMTP it reads as many replies behind the message as
+//!   RCPT had a yes, in lockstep before that; the exit code is 0 if one of them is 250.
 //! * sieve-connect 0.90 sends `NOOP "STARTTLS-RESYNC-CAPA"` right behind the handshake and reads until that is answered. Its
 //!   initial response for PLAIN is a literal (`{28+}`).
 //! * sievelib 1.2 would take any certificate; here it is made to look. With LOGIN it sends both answers at once.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -67,11 +69,58 @@ pub fn swaks(account: &Account, mail: &Mail, more: &[&str]) -> Outcome {
     command.arg("--tls-ca-path").arg(account.ca);
     command.args(["--auth", account.mechanism, "--auth-user", account.user, "--auth-password", account.password]);
     command.args(["--from", mail.from, "--to", &mail.to.join(",")]);
-    // It puts a line end behind the last line, whether there is one or not.
-    let file = dir.write("message", mail.text.strip_suffix(b"\r\n").unwrap_or(mail.text));
-    command.arg("--data").arg(format!("@{}", file.display()));
-    command.args(more);
+    command.arg("--data").arg(swaks_text(&dir, mail)).args(more);
     run(command, &dir)
+}
+
+/// It puts a line end behind the last line, whether there is one or not.
+#[track_caller]
+fn swaks_text(dir: &Dir, mail: &Mail) -> String {
+    format!("@{}", dir.write("message", mail.text.strip_suffix(b"\r\n").unwrap_or(mail.text)).display())
+}
+
+/// Delivers with swaks by LMTP, to all recipients in one transaction, without TLS (`more` may have `--tls`). The outcome has
+/// the whole dialogue; [`replies_to`] takes the answers out of it.
+#[track_caller]
+pub fn swaks_lmtp(server: SocketAddr, mail: &Mail, more: &[&str]) -> Outcome {
+    let dir = Dir::new();
+    let mut command = Command::new("swaks");
+    command.args(["--protocol", "LMTP", "--server", &server.ip().to_string(), "--port", &server.port().to_string()]);
+    command.args(["--ehlo", HELLO, "--from", mail.from, "--to", &mail.to.join(",")]);
+    command.arg("--data").arg(swaks_text(&dir, mail)).args(more);
+    run(command, &dir)
+}
+
+/// The replies to each RCPT, and those behind the message, in what [`swaks_lmtp`] said, as swaks got them: in order, without
+/// line ends, lines of one reply joined by blanks.
+pub fn replies_to(said: &str) -> (Vec<String>, Vec<String>) {
+    let (mut at_rcpt, mut behind, mut last): (Vec<String>, Vec<String>, &str) = Default::default();
+    let mut goes_on = false;
+    for line in said.lines() {
+        // " -> ", and "<- " or "<** " (for a reply other than hoped for), and the same with ~ in TLS.
+        if let Some(said) = line.strip_prefix(" -> ").or_else(|| line.strip_prefix(" ~> ")) {
+            last = said;
+            continue;
+        }
+        let Some((_, reply)) = line.split_once(' ').filter(|(mark, _)| matches!(*mark, "<-" | "<~" | "<**" | "<~*")) else {
+            continue;
+        };
+        let reply = reply.trim_start();
+        let list = match last {
+            "." => &mut behind,
+            _ if last.starts_with("RCPT TO:") => &mut at_rcpt,
+            _ => continue,
+        };
+        match list.last_mut().filter(|_| goes_on) {
+            Some(text) => {
+                text.push(' ');
+                text.push_str(reply);
+            }
+            None => list.push(reply.to_owned()),
+        }
+        goes_on = reply.get(3..4) == Some("-");
+    }
+    (at_rcpt, behind)
 }
 
 /// Sends with msmtp.
