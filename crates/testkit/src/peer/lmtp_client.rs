@@ -8,6 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::conn::Conn;
 use super::smtp_client::{Extensions, HELLO, SmtpClient, SmtpReply};
@@ -29,6 +32,12 @@ impl LmtpClient {
     #[track_caller]
     pub fn connect_from(source: IpAddr, addr: SocketAddr) -> LmtpClient {
         LmtpClient { smtp: SmtpClient::connect_from(source, addr) }
+    }
+
+    /// Connects with TLS from the first byte, expecting a certificate for `name`.
+    #[track_caller]
+    pub fn connect_tls(addr: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> LmtpClient {
+        LmtpClient { smtp: SmtpClient::connect_tls(addr, config, name) }
     }
 
     /// Connects to a socket of the file system and says nothing.
