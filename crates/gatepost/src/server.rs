@@ -22,16 +22,16 @@ use crate::resolve::Resolve;
 use arc_swap::ArcSwap;
 use bound::{DoorKey, bind_new, keys};
 use overload::Overload;
+use relay::Socket;
 use relay::clock::{Clock, EndOrder};
-use relay::listen::{AcceptStats, Doorway};
+use relay::listen::{AcceptStats, Doorway, Listening};
 use relay::shard::Shard;
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -45,7 +45,7 @@ struct OpenDoor {
     address: SocketAddr,
     closed: watch::Sender<bool>,
     /// Kept for a successor; closed with the door.
-    sockets: Vec<Arc<TcpListener>>,
+    sockets: Vec<Arc<Listening>>,
     accepting: Vec<JoinHandle<()>>,
 }
 
@@ -253,7 +253,7 @@ impl Server {
 
     /// What a successor needs to accept in our place: each listener's protocol, configured address and which of them, and its
     /// sockets.
-    pub fn estate(&self) -> Vec<(&'static str, SocketAddr, usize, Vec<Arc<TcpListener>>)> {
+    pub fn estate(&self) -> Vec<(&'static str, SocketAddr, usize, Vec<Arc<Listening>>)> {
         self.doors.iter().map(|(key, open)| (key.0, key.1, key.2, open.sockets.clone())).collect()
     }
 
@@ -345,28 +345,26 @@ async fn accept(
     clock: Clock,
     stats: Arc<AcceptStats>,
 ) {
-    let serve = |stream: TcpStream| {
-        let Ok(peer) = stream.peer_addr() else { return };
+    let serve = |socket: Socket| {
+        let Ok(peer) = socket.peer_addr() else { return };
         let (live, door) = (house.live.load(), door.load_full());
         // Before it takes a seat: one network over its limit must not hold those of the others.
         let knocks = knocks_of_peer(&door, &live, peer.ip());
-        let send_away = |stream: TcpStream, why| {
-            if speaks_first(&door)
-                && let Ok(mut stream) = stream.into_std()
-            {
+        let send_away = |socket: &Socket, why| {
+            if speaks_first(&door) {
                 // Non-blocking, and into an empty buffer: it is taken at once or not at all.
-                let _ = stream.write((door.protocol.goodbye)(why));
+                let _ = rustix::io::write(socket, (door.protocol.goodbye)(why));
             }
         };
         let Some(knock) = house.guard.knock(peer.ip(), knocks) else {
-            return send_away(stream, Goodbye::TooManyConnections);
+            return send_away(&socket, Goodbye::TooManyConnections);
         };
         if let Some((near, limit)) = knock.near.zip(knocks) {
             tell_knocks(&house, near, limit);
         }
         let Some(place) = door.places.enter() else {
             house.full_doors.fetch_add(1, Ordering::Relaxed);
-            return send_away(stream, Goodbye::ListenerFull);
+            return send_away(&socket, Goodbye::ListenerFull);
         };
         if place.near {
             tell_near(&house, Limit::Listener, &format_args!("{} has", door.name()), &door.places);
@@ -375,20 +373,20 @@ async fn accept(
         if seat.near {
             tell_near(&house, Limit::All, &"all listeners together have", house.seats.all());
         }
-        tokio::spawn(session::serve(stream, door, Arc::clone(&house), clock.clone(), knock, seat));
+        tokio::spawn(session::serve(socket, door, Arc::clone(&house), clock.clone(), knock, seat));
     };
     loop {
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => break,
-            (stream, _) = async {
+            (socket, _) = async {
                 house.seats.room().await;
                 doorway.accept(&stats).await
-            } => serve(stream),
+            } => serve(socket),
         }
     }
     // Connections that the kernel has already taken for this socket would be reset with it.
-    while let Some(stream) = doorway.waiting().await {
-        serve(stream);
+    while let Some(socket) = doorway.waiting().await {
+        serve(socket);
     }
 }

@@ -9,15 +9,13 @@
 //! Deadlines are the caller's. Dead peers are found by the kernel if the socket was tuned ([`crate::listen::tune`]).
 
 use crate::buffers;
-use crate::listen::unmapped;
+use crate::socket::Socket;
 use crate::tls::stream::TlsStream;
 use bytes::BytesMut;
-use socket2::SockRef;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// How long [`Conn::shutdown`] waits for the peer to close, and how many of its last octets it reads away.
 const LINGER: Duration = Duration::from_secs(1);
@@ -28,7 +26,7 @@ const RECORD: usize = 16 * 1024;
 /// A connection to a client or a backend.
 #[derive(Debug)]
 pub struct Conn {
-    pub(crate) socket: TcpStream,
+    pub(crate) socket: Socket,
     peer: SocketAddr,
     local: SocketAddr,
     tls: Option<Box<TlsStream>>,
@@ -43,7 +41,7 @@ pub(crate) enum Taken {
     Blocked,
     /// The peer has said its last, properly: FIN in clear, close_notify under TLS.
     End,
-    /// The peer closed TCP without close_notify: the end may have been cut off by somebody on the path.
+    /// The peer closed the connection without close_notify: the end may have been cut off by somebody on the path.
     Truncated,
 }
 
@@ -52,10 +50,10 @@ impl Conn {
     ///
     /// # Errors
     /// If the socket has no addresses any more: the peer has already reset it.
-    pub fn clear(stream: TcpStream) -> io::Result<Conn> {
-        let peer = unmapped(stream.peer_addr()?);
-        let local = unmapped(stream.local_addr()?);
-        Ok(Conn { socket: stream, peer, local, tls: None })
+    pub fn clear(stream: impl Into<Socket>) -> io::Result<Conn> {
+        let socket = stream.into();
+        let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
+        Ok(Conn { socket, peer, local, tls: None })
     }
 
     /// Whether it is under TLS.
@@ -63,7 +61,8 @@ impl Conn {
         self.tls.is_some()
     }
 
-    /// The peer's address when the connection was made; IPv4-mapped addresses are unmapped.
+    /// The peer's address when the connection was made; IPv4-mapped addresses are unmapped, and over a unix socket it is
+    /// [`crate::socket::UNIX`] on both ends.
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
@@ -252,20 +251,13 @@ impl Conn {
                 return Ok(false);
             }
         }
-        SockRef::from(&self.socket).shutdown(Shutdown::Write)?;
+        self.socket.finish()?;
         Ok(true)
     }
 
     /// The error the kernel holds for this socket, where nothing is being read that would report it.
     pub(crate) fn pending_error(&self) -> Option<io::Error> {
-        self.socket
-            .try_io(Interest::ERROR, || match self.socket.take_error()? {
-                Some(e) => Err(e),
-                // Clears the readiness, or waiting for an error would return at once for ever.
-                None => Err::<(), _>(io::ErrorKind::WouldBlock.into()),
-            })
-            .err()
-            .filter(|e| !would_block(e))
+        self.socket.pending_error().err().filter(|e| !would_block(e))
     }
 }
 

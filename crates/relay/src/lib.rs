@@ -15,6 +15,7 @@ pub mod head;
 pub mod listen;
 pub mod pump;
 pub mod shard;
+pub mod socket;
 pub mod tls;
 
 pub use clock::{Clock, EndOrder, Slot};
@@ -22,6 +23,7 @@ pub use conn::Conn;
 pub use dial::dial;
 pub use head::{Head, HeadError, read_head};
 pub use pump::{Early, Ended, EndedBy, Reason, Watch, pump};
+pub use socket::Socket;
 pub use tls::acceptor::{AcceptOptions, Acceptor, CertSource};
 pub use tls::connector::{ConnectPolicy, Connector};
 pub use tls::{TlsError, TlsErrorKind, TlsFacts};

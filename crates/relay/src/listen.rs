@@ -1,21 +1,25 @@
 //! Listening sockets, and an accept that neither dies nor spins.
 //!
 //! Every shard has a socket of its own for each address (`SO_REUSEPORT`), so no accept is shared and none wakes
-//! another shard. Running out of descriptors is met with a spare one: the waiting connection is accepted and closed at
+//! another shard. A unix socket there is only one of: each shard has a copy of its descriptor, all of them wake, and whoever comes
+//! first takes the connection. Running out of descriptors is met with a spare one: the waiting connection is accepted and closed at
 //! once, which tells that client to go elsewhere instead of leaving it in the queue, and then accepting pauses.
 //! Connections that died in the queue are counted, not reported.
 //!
-//! Left to others: limits per address, dropping privileges, who else has the sockets.
+//! Left to others: limits per address, the files of unix sockets, dropping privileges, who else has the sockets.
 
+use crate::socket::{Socket, UNIX};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// Connections the kernel may queue per socket before we accept them (capped by `net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -26,6 +30,36 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Data the kernel may queue unsent per connection, so that a slow reader costs little kernel memory.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+/// A listening socket that is open, and with no runtime yet.
+#[derive(Debug)]
+pub enum ListenSocket {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl ListenSocket {
+    fn try_clone(&self) -> io::Result<ListenSocket> {
+        match self {
+            ListenSocket::Tcp(socket) => socket.try_clone().map(ListenSocket::Tcp),
+            ListenSocket::Unix(socket) => socket.try_clone().map(ListenSocket::Unix),
+        }
+    }
+}
+
+impl From<std::net::TcpListener> for ListenSocket {
+    fn from(socket: std::net::TcpListener) -> ListenSocket {
+        ListenSocket::Tcp(socket)
+    }
+}
+
+impl From<std::os::unix::net::UnixListener> for ListenSocket {
+    fn from(socket: std::os::unix::net::UnixListener) -> ListenSocket {
+        ListenSocket::Unix(socket)
+    }
+}
 
 /// Opens one listening socket per shard on `addr`.
 ///
@@ -49,14 +83,14 @@ pub fn bind(addr: SocketAddr, shards: usize) -> io::Result<Vec<std::net::TcpList
     Ok(sockets)
 }
 
-/// Sockets that somebody else opened on one address, with enough copies for every shard to have one.
+/// Sockets on one address that somebody else opened, or a unix socket, with enough copies for every shard to have one.
 ///
 /// All are kept, however few shards there are: each has a queue of its own. Copies share one, and whichever shard wakes first
 /// takes the connection.
 ///
 /// # Errors
 /// No descriptor is left.
-pub fn shared(mut sockets: Vec<std::net::TcpListener>, shards: usize) -> io::Result<Vec<std::net::TcpListener>> {
+pub fn shared(mut sockets: Vec<ListenSocket>, shards: usize) -> io::Result<Vec<ListenSocket>> {
     let opened = sockets.len();
     for copy in opened..shards {
         let Some(socket) = sockets.get(copy % opened.max(1)) else { break };
@@ -67,7 +101,7 @@ pub fn shared(mut sockets: Vec<std::net::TcpListener>, shards: usize) -> io::Res
 }
 
 fn bind_one(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -92,48 +126,88 @@ pub struct AcceptStats {
     pub pauses: AtomicU64,
 }
 
+/// A listening socket with its runtime.
+#[derive(Debug)]
+pub enum Listening {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+impl Listening {
+    /// A connection that waits, its peer's address with it; an IPv4-mapped one is unmapped.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
+        match self {
+            Listening::Tcp(listener) => listener.poll_accept(cx).map_ok(|(stream, peer)| (Socket::Tcp(stream), unmapped(peer))),
+            Listening::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| (Socket::Unix(stream), UNIX)),
+        }
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listening::Tcp(listener) => listener.as_fd(),
+            Listening::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
 /// The accepting end of one listening socket: the spare descriptor and the growing pause live here.
 #[derive(Debug)]
 pub struct Doorway {
-    listener: Arc<TcpListener>,
+    listening: Arc<Listening>,
     spare: Option<File>,
     pause: Duration,
 }
 
 impl Doorway {
-    /// Takes a socket of [`bind`] to the current runtime.
+    /// Takes a socket of [`bind`] or [`shared`] to the current runtime.
     ///
     /// # Errors
     /// What the kernel said when the socket was registered or the spare descriptor opened.
-    pub fn new(listener: std::net::TcpListener) -> io::Result<Doorway> {
-        listener.set_nonblocking(true)?;
-        Ok(Doorway { listener: Arc::new(TcpListener::from_std(listener)?), spare: Some(spare()?), pause: FIRST_PAUSE })
+    pub fn new(socket: impl Into<ListenSocket>) -> io::Result<Doorway> {
+        let listening = match socket.into() {
+            ListenSocket::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Listening::Tcp(TcpListener::from_std(socket)?)
+            }
+            ListenSocket::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                Listening::Unix(UnixListener::from_std(socket)?)
+            }
+        };
+        Ok(Doorway { listening: Arc::new(listening), spare: Some(spare()?), pause: FIRST_PAUSE })
     }
 
     /// Its socket, to be handed to a successor. It is closed when this is dropped as well.
-    pub fn socket(&self) -> Arc<TcpListener> {
-        Arc::clone(&self.listener)
+    pub fn socket(&self) -> Arc<Listening> {
+        Arc::clone(&self.listening)
     }
 
-    /// The address it listens on.
+    /// The address it listens on; [`UNIX`] for a unix socket.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        match &*self.listening {
+            Listening::Tcp(listener) => listener.local_addr(),
+            Listening::Unix(_) => Ok(UNIX),
+        }
     }
 
-    /// The next connection and its peer's address (an IPv4-mapped one is unmapped).
+    /// The next connection and its peer's address (an IPv4-mapped one is unmapped; [`UNIX`] over a unix socket).
     ///
     /// Does not fail: what goes wrong is counted, and what would repeat at once is followed by a pause of 50 ms growing
     /// to 1 s. May be cancelled at any time.
-    pub async fn accept(&mut self, stats: &AcceptStats) -> (TcpStream, SocketAddr) {
+    pub async fn accept(&mut self, stats: &AcceptStats) -> (Socket, SocketAddr) {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, peer)) => {
+            match std::future::poll_fn(|cx| self.listening.poll_accept(cx)).await {
+                Ok(accepted) => {
                     self.pause = FIRST_PAUSE;
                     stats.accepted.fetch_add(1, Ordering::Relaxed);
-                    return (stream, unmapped(peer));
+                    return accepted;
                 }
                 Err(e) if died_in_queue(&e) => {
                     stats.aborted.fetch_add(1, Ordering::Relaxed);
@@ -151,10 +225,10 @@ impl Doorway {
 
     /// A connection that waits in the queue already, or `None` when none does: before a socket is closed its queue must be
     /// emptied, because the kernel resets what is left in it.
-    pub async fn waiting(&mut self) -> Option<TcpStream> {
-        std::future::poll_fn(|cx| match self.listener.poll_accept(cx) {
-            std::task::Poll::Ready(Ok((stream, _))) => std::task::Poll::Ready(Some(stream)),
-            _ => std::task::Poll::Ready(None),
+    pub async fn waiting(&mut self) -> Option<Socket> {
+        std::future::poll_fn(|cx| match self.listening.poll_accept(cx) {
+            Poll::Ready(Ok((socket, _))) => Poll::Ready(Some(socket)),
+            _ => Poll::Ready(None),
         })
         .await
     }
@@ -163,9 +237,9 @@ impl Doorway {
     async fn turn_away(&mut self, stats: &AcceptStats) {
         self.spare = None;
         // The readiness is still set, so this either yields the waiting connection now or is not ready.
-        let taken = std::future::poll_fn(|cx| std::task::Poll::Ready(self.listener.poll_accept(cx))).await;
-        if let std::task::Poll::Ready(Ok((stream, _))) = taken {
-            drop(stream);
+        let taken = std::future::poll_fn(|cx| Poll::Ready(self.listening.poll_accept(cx))).await;
+        if let Poll::Ready(Ok((socket, _))) = taken {
+            drop(socket);
             stats.turned_away.fetch_add(1, Ordering::Relaxed);
         }
         // Another thread may have taken the descriptor; then the next failure finds no spare and only pauses.
@@ -237,6 +311,7 @@ mod tests {
     fn few_sockets_are_copied_for_all_shards_and_many_are_all_kept() {
         for (opened, shards, expected) in [(1, 3, 3), (2, 3, 3), (3, 2, 3), (0, 2, 0)] {
             let sockets = if opened > 0 { bind("127.0.0.1:0".parse().unwrap(), opened).unwrap() } else { Vec::new() };
+            let sockets = sockets.into_iter().map(ListenSocket::Tcp).collect();
             assert_eq!(shared(sockets, shards).unwrap().len(), expected, "{opened} for {shards}");
         }
     }
@@ -259,7 +334,7 @@ mod tests {
         let stats = AcceptStats::default();
         let (stream, peer) = doorway.accept(&stats).await;
         assert_eq!(peer, client.local_addr().unwrap());
-        tune(&stream).unwrap();
+        stream.tune().unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));

@@ -19,6 +19,7 @@ mod flow;
 
 use crate::clock::{EndOrder, Slot};
 use crate::conn::Conn;
+use crate::socket::Socket;
 use bytes::BytesMut;
 use flow::{Flow, Phase, Tail};
 use std::fmt;
@@ -29,7 +30,6 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 /// After the client's end, or after one side was lost: the session ends when nothing has moved for so long.
 pub const LINGER: Duration = Duration::from_secs(30);
@@ -331,7 +331,7 @@ fn interest(read: bool, write: bool, lost: bool) -> Option<Interest> {
     wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, interest)| interest).reduce(Interest::add)
 }
 
-async fn ready(socket: &TcpStream, interest: Option<Interest>) {
+async fn ready(socket: &Socket, interest: Option<Interest>) {
     if let Some(interest) = interest
         && socket.ready(interest).await.is_ok()
     {

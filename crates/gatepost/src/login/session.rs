@@ -19,14 +19,13 @@ use crate::journal::Level;
 use crate::protocol::Settings;
 use crate::witness::{Ear, Known};
 use bytes::BytesMut;
-use relay::TlsFacts;
 use relay::clock::Clock;
 use relay::conn::Conn;
 use relay::pump::Early;
+use relay::{Socket, TlsFacts};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wire::login::{Front, Goodbye, Login, LoginEvent, Refusal, Terms};
 use wire::machine::Step;
@@ -43,7 +42,7 @@ const STRESSED: (Duration, u32) = (Duration::from_secs(10), 1);
 
 /// Serves one accepted connection to its end.
 pub fn serve(
-    stream: TcpStream,
+    socket: Socket,
     door: Arc<Door>,
     house: Arc<House>,
     clock: Clock,
@@ -53,7 +52,7 @@ pub fn serve(
     // Boxed, so that the task does not keep room for the dialogue during the hours of the relay. And a block: the arguments of
     // an `async fn` are kept beside the places that they are moved to.
     let greeted = (Arc::clone(&door), Arc::clone(&house));
-    let dialogue: Dialogue = Box::pin(async move { dialogue(stream, &greeted.0, &greeted.1, &clock, knock).await });
+    let dialogue: Dialogue = Box::pin(async move { dialogue(socket, &greeted.0, &greeted.1, &clock, knock).await });
     async move {
         let Some(signed_in) = dialogue.await else { return };
         seat.signed_in();
@@ -64,9 +63,9 @@ pub fn serve(
 
 type Dialogue = Pin<Box<dyn Future<Output = Option<SignedIn>> + Send>>;
 
-async fn dialogue(stream: TcpStream, door: &Door, house: &House, clock: &Clock, knock: Knock) -> Option<SignedIn> {
+async fn dialogue(socket: Socket, door: &Door, house: &House, clock: &Clock, knock: Knock) -> Option<SignedIn> {
     // A client that is gone before we look is not worth a line: floods would fill the log.
-    let Ok(conn) = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)) else {
+    let Ok(conn) = socket.tune().and_then(|()| Conn::clear(socket)) else {
         house.metrics.left(door.protocol.name, "lost");
         return None;
     };
@@ -490,7 +489,7 @@ mod tests {
     /// What a task keeps for the hours of the relay, besides what both connections have elsewhere.
     #[test]
     fn a_session_is_small() {
-        fn size_of_future<F>(_: fn(TcpStream, Arc<Door>, Arc<House>, Clock, Knock, Seat) -> F) -> usize {
+        fn size_of_future<F>(_: fn(Socket, Arc<Door>, Arc<House>, Clock, Knock, Seat) -> F) -> usize {
             size_of::<F>()
         }
         let size = size_of_future(serve);

@@ -5,6 +5,7 @@ use crate::life::handed::HandedSockets;
 use crate::login::house::Door;
 use crate::login::limits::Ceiling;
 use crate::protocol::{self, Protocol};
+use relay::listen::ListenSocket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub struct Bound {
     pub(super) door: Door,
     /// The address after binding: the port is known.
     pub address: SocketAddr,
-    pub(super) sockets: Vec<std::net::TcpListener>,
+    pub(super) sockets: Vec<ListenSocket>,
 }
 
 /// Binds every listener of the configuration. Done before privileges are given up.
@@ -59,13 +60,16 @@ pub(super) fn bind_new(
             return Err(format!("{}: protocol {} has no row", listen.at, listen.protocol));
         };
         let sockets = match handed.take(key.0, key.1, key.2) {
-            Some(sockets) => relay::listen::shared(sockets, meant.server.threads),
+            Some(sockets) => Ok(sockets),
             None => relay::listen::bind(listen.address, meant.server.threads),
         };
         match sockets {
             Ok(sockets) => {
                 let address = sockets.first().map_or(Ok(listen.address), std::net::TcpListener::local_addr);
-                let address = address.map_err(|e| format!("{}: {}: {e}", listen.at, listen.address))?;
+                let sockets = sockets.into_iter().map(ListenSocket::Tcp).collect();
+                let sockets = relay::listen::shared(sockets, meant.server.threads);
+                let (address, sockets) =
+                    address.and_then(|at| Ok((at, sockets?))).map_err(|e| format!("{}: {}: {e}", listen.at, listen.address))?;
                 let door = door(listen, protocol, address, Arc::new(Ceiling::new(listen.connections)));
                 bound.push(Bound { key, door, address, sockets });
             }

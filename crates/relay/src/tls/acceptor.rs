@@ -13,6 +13,7 @@ use super::certs::{self, CertFacts, Certs};
 use super::stream::{FirstBytes, Peer, Sip, TlsStream, Wire, closed_early, handshake};
 use super::{TlsError, TlsErrorKind, TlsFacts, describe, facts, may_start, provider};
 use crate::conn::{Conn, retried, would_block};
+use crate::socket::Socket;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use rustls::CipherSuite;
@@ -23,7 +24,6 @@ use sha2::{Digest, Sha256};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::net::TcpStream;
 
 /// A fatal alert no_application_protocol (RFC 7301 3.2) as it is said before there are keys.
 const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
@@ -183,7 +183,7 @@ impl Acceptor {
     }
 
     /// The configuration for this client, or the refusal of the protocols it offers.
-    fn config_for(&self, hello: &ClientHello<'_>, socket: &TcpStream) -> Result<Arc<ServerConfig>, TlsError> {
+    fn config_for(&self, hello: &ClientHello<'_>, socket: &Socket) -> Result<Arc<ServerConfig>, TlsError> {
         let ours = &self.0.options.alpn;
         let foreign = match hello.alpn() {
             Some(mut offered) => !offered.any(|name| ours.iter().any(|our| our == name)),
@@ -224,7 +224,7 @@ impl Acceptor {
 }
 
 /// Reads the client's first message, however it is cut into records (rustls bounds it to 64 KiB).
-async fn hello(socket: &TcpStream, first: &mut FirstBytes) -> Result<rustls::server::Accepted, TlsError> {
+async fn hello(socket: &Socket, first: &mut FirstBytes) -> Result<rustls::server::Accepted, TlsError> {
     let mut acceptor = rustls::server::Acceptor::default();
     loop {
         socket.readable().await.map_err(TlsError::io)?;

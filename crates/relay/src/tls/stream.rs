@@ -12,8 +12,8 @@
 use super::{TlsError, TlsErrorKind, describe};
 use crate::buffers;
 use crate::conn::{Taken, retried, would_block};
+use crate::socket::Socket;
 use std::io::{self, Read, Write};
-use tokio::net::TcpStream;
 
 /// Room left in the caller's buffer for a record that was partly read before: plaintext of one record and a bit.
 const RECORD_ROOM: usize = 17 * 1024;
@@ -45,7 +45,7 @@ impl TlsStream {
     }
 
     /// Takes plaintext; reads the socket at most once.
-    pub(crate) fn take(&mut self, socket: &TcpStream, out: &mut [u8]) -> io::Result<Taken> {
+    pub(crate) fn take(&mut self, socket: &Socket, out: &mut [u8]) -> io::Result<Taken> {
         let ready = self.decrypted(out);
         if ready > 0 {
             return Ok(Taken::Bytes(ready));
@@ -82,7 +82,7 @@ impl TlsStream {
     }
 
     /// Encrypts and sends; accepts all of `bytes`, or none while older ciphertext is unsent.
-    pub(crate) fn give(&mut self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn give(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
         if !self.flush(socket)? {
             return Ok(0);
         }
@@ -92,7 +92,7 @@ impl TlsStream {
     }
 
     /// Sends what waits; true when nothing is left.
-    pub(crate) fn flush(&mut self, socket: &TcpStream) -> io::Result<bool> {
+    pub(crate) fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
         while self.session.wants_write() {
             match retried(|| self.session.write_tls(&mut Wire(socket))) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -157,11 +157,7 @@ impl TlsStream {
 ///
 /// The caller sets the deadline by dropping the future. `first` is told what the peer sent first, for a diagnosis of
 /// peers that speak no TLS.
-pub(crate) async fn handshake(
-    socket: &TcpStream,
-    session: &mut rustls::Connection,
-    first: &mut FirstBytes,
-) -> Result<(), TlsError> {
+pub(crate) async fn handshake(socket: &Socket, session: &mut rustls::Connection, first: &mut FirstBytes) -> Result<(), TlsError> {
     loop {
         while session.wants_write() {
             match retried(|| session.write_tls(&mut Wire(socket))) {
@@ -249,7 +245,7 @@ impl FirstBytes {
 }
 
 /// The socket for rustls to write to: never waits.
-pub(crate) struct Wire<'a>(pub(crate) &'a TcpStream);
+pub(crate) struct Wire<'a>(pub(crate) &'a Socket);
 
 impl Write for Wire<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
@@ -267,7 +263,7 @@ impl Write for Wire<'_> {
 
 /// The socket for rustls to read from during a handshake, with a note of what came first.
 pub(crate) struct Sip<'a> {
-    pub(crate) socket: &'a TcpStream,
+    pub(crate) socket: &'a Socket,
     pub(crate) first: &'a mut FirstBytes,
 }
 

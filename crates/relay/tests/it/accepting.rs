@@ -1,11 +1,12 @@
 //! Accepting under trouble.
 
-use relay::listen::{AcceptStats, Doorway, bind};
+use relay::listen::{AcceptStats, Doorway, bind, shared};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use std::fs::File;
 use std::io::Read;
 use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,30 +26,36 @@ fn running_out_of_descriptors_is_survived() {
 async fn out_of_descriptors() {
     let mut doorway = Doorway::new(bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0)).unwrap();
     let addr = doorway.local_addr().unwrap();
-    let stats = Arc::new(AcceptStats::default());
+    survives(&mut doorway, || TcpStream::connect(addr).unwrap()).await;
+    // The same at a unix socket, of which another shard has a copy.
+    let path = std::env::temp_dir().join(format!("relay-accepting-{}", std::process::id()));
+    let sockets = shared(vec![UnixListener::bind(&path).unwrap().into()], 2).unwrap();
+    let mut doorways: Vec<Doorway> = sockets.into_iter().map(|socket| Doorway::new(socket).unwrap()).collect();
+    survives(&mut doorways[0], || UnixStream::connect(&path).unwrap()).await;
+    std::fs::remove_file(&path).unwrap();
+}
+
+async fn survives<S: Read + Send + 'static>(doorway: &mut Doorway, call: impl Fn() -> S) {
+    let stats = AcceptStats::default();
     // The client's descriptor exists before the limit is reached.
-    let turned_away = TcpStream::connect(addr).unwrap();
+    let mut turned_away = call();
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum: limit.maximum }).unwrap();
     let mut hoard = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         hoard.push(file);
     }
-    let counts = stats.clone();
-    let accepting = tokio::spawn(async move {
-        let accepted = doorway.accept(&counts).await;
-        (doorway, accepted)
-    });
-    let mut byte = [0];
-    let told = tokio::task::spawn_blocking(move || (&turned_away).read(&mut byte).unwrap_or(0)).await.unwrap();
-    assert_eq!(told, 0, "closed, not served");
+    let told = tokio::task::spawn_blocking(move || turned_away.read(&mut [0]).unwrap_or(0));
+    tokio::select! {
+        told = told => assert_eq!(told.unwrap(), 0, "closed, not served"),
+        _ = doorway.accept(&stats) => panic!("served without a descriptor"),
+    }
     assert_eq!(stats.turned_away.load(Ordering::Relaxed), 1);
     assert_eq!(stats.accepted.load(Ordering::Relaxed), 0);
     // Descriptors return, and so does service.
     hoard.clear();
-    let client = TcpStream::connect(addr).unwrap();
-    let (_doorway, (_stream, peer)) = accepting.await.unwrap();
-    assert_eq!(peer, client.local_addr().unwrap());
+    let _client = call();
+    doorway.accept(&stats).await;
     assert!(stats.pauses.load(Ordering::Relaxed) >= 1);
 }
 
@@ -65,7 +72,7 @@ async fn connections_that_die_in_the_queue_do_no_harm() {
     loop {
         let (stream, peer) = doorway.accept(&stats).await;
         // A dead connection may show itself only now, and must be an error, not a panic.
-        let conn = relay::listen::tune(&stream).and_then(|()| relay::Conn::clear(stream));
+        let conn = stream.tune().and_then(|()| relay::Conn::clear(stream));
         if peer == alive.local_addr().unwrap() {
             assert_eq!(conn.unwrap().peer_addr(), peer);
             return;

@@ -15,3 +15,5 @@ mod heads;
 mod moving;
 #[cfg(test)]
 mod peers;
+#[cfg(test)]
+mod unix;

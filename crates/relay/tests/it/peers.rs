@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use relay::{AcceptOptions, Acceptor, Conn, ConnectPolicy, Connector, TlsError, TlsFacts};
+use relay::{AcceptOptions, Acceptor, Conn, ConnectPolicy, Connector, Socket, TlsError, TlsFacts};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
@@ -118,7 +118,7 @@ pub async fn leg(tls: bool) -> (Conn, Conn) {
     leg_over(tls, called, answered).await
 }
 
-pub async fn leg_over(tls: bool, called: TcpStream, answered: TcpStream) -> (Conn, Conn) {
+pub async fn leg_over(tls: bool, called: impl Into<Socket>, answered: impl Into<Socket>) -> (Conn, Conn) {
     let (called, answered) = (Conn::clear(called).unwrap(), Conn::clear(answered).unwrap());
     if !tls {
         return (called, answered);

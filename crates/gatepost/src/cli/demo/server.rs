@@ -137,9 +137,9 @@ impl MailServer {
         let stats = AcceptStats::default();
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
-            let (stream, from) = bound.doorway.accept(&stats).await;
+            let (socket, from) = bound.doorway.accept(&stats).await;
             let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else { continue };
-            let Ok(conn) = relay::listen::tune(&stream).and_then(|()| Conn::clear(stream)) else { continue };
+            let Ok(conn) = socket.tune().and_then(|()| Conn::clear(socket)) else { continue };
             let server = Arc::clone(&self);
             tokio::spawn(async move {
                 let mut visit = Visit::new(&server, speech, from, conn);

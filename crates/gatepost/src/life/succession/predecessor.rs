@@ -3,6 +3,7 @@
 use super::channel::{Channel, DESCRIPTORS};
 use super::{Bequest, PREDECESSOR, Reply};
 use crate::admin::Sockets;
+use relay::listen::Listening;
 use rustix::fs::stat;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -72,7 +72,7 @@ impl Program {
 /// What is handed over.
 pub struct Estate {
     /// Protocol, configured address, which of them, sockets.
-    pub listeners: Vec<(&'static str, SocketAddr, usize, Vec<Arc<TcpListener>>)>,
+    pub listeners: Vec<(&'static str, SocketAddr, usize, Vec<Arc<Listening>>)>,
     /// Where the admin API is asked.
     pub admin: Sockets,
 }
@@ -250,8 +250,9 @@ mod tests {
     /// A program that is none of ours in the successor's place, and what becomes of it.
     async fn refused_by(path: &str, arguments: &[&str]) -> (Refused, Option<PathBuf>) {
         let program = Program { path: path.into(), arguments: arguments.iter().map(OsString::from).collect() };
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
+        let socket = Listening::Tcp(socket);
         let estate = Estate { listeners: vec![("imap", address, 0, vec![Arc::new(socket)])], admin: Sockets::default() };
         match Upgrade::begin(&program, estate, Duration::from_millis(300)) {
             Err(refused) => (refused, None),
