@@ -12,7 +12,7 @@ use wire::login::{Front, Goodbye, Terms};
 /// What a client says of itself: a name and a value.
 pub type Pair = (Vec<u8>, Option<Vec<u8>>);
 
-/// A protocol of the login way.
+/// A protocol.
 pub struct Protocol {
     /// The name in `[[listen]] protocol` and in the journal.
     pub name: &'static str,
@@ -24,6 +24,26 @@ pub struct Protocol {
     pub implicit: Option<(&'static str, u16)>,
     /// The protocol's ALPN identifiers (IANA).
     pub alpn: &'static [&'static str],
+    /// What the configuration says for this protocol.
+    pub settings: fn(&Meant) -> Settings,
+    /// What a client is told when we end its session.
+    pub goodbye: fn(Goodbye) -> &'static [u8],
+    /// The capabilities (of those a backend told before login) that a client may be told before login.
+    pub tellable: fn(&str) -> String,
+    /// What becomes of its clients.
+    pub way: Way,
+}
+
+/// Every protocol belongs to one way through the house.
+pub enum Way {
+    /// A client signs in, and its bytes go to its own server.
+    Login(LoginWay),
+    /// A client hands over mails, and each recipient has a server of its own.
+    Message,
+}
+
+/// A protocol in which clients sign in.
+pub struct LoginWay {
     /// Makes the server side of a conversation.
     pub front: fn(Terms, &Limits) -> Box<dyn Front>,
     /// Makes the client side of a backend login.
@@ -32,19 +52,21 @@ pub struct Protocol {
     pub noauth: bool,
     /// What a client says that asks the server what it is, where there is such a command, and leaves.
     pub parting: &'static [u8],
-    /// What the configuration says for this protocol.
-    pub settings: fn(&Meant) -> Settings,
-    /// What a client is told when we end its session after login.
-    pub goodbye: fn(Goodbye) -> &'static [u8],
     /// Follows what the backend says after login, to know where a goodbye may stand.
     pub position: fn() -> Position,
     /// Spells what the client said of itself for `%{client_id}`.
     pub client_id: fn(&[Pair]) -> String,
-    /// The capabilities (of those a backend told before login) that a client may be told before login.
-    pub tellable: fn(&str) -> String,
 }
 
 impl Protocol {
+    /// The login way, where clients of this protocol sign in.
+    pub fn login(&self) -> Option<&LoginWay> {
+        match &self.way {
+            Way::Login(way) => Some(way),
+            Way::Message => None,
+        }
+    }
+
     /// The registered ports in clear and with TLS from the first byte; the same one where there is no other.
     pub fn ports(&self) -> (u16, u16) {
         (self.port, self.implicit.map_or(self.port, |(_, port)| port))
@@ -139,7 +161,7 @@ impl relay::pump::Watch for Position {
 }
 
 /// All protocols.
-pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3, MANAGESIEVE, SUBMISSION];
+pub static PROTOCOLS: &[Protocol] = &[IMAP, POP3, MANAGESIEVE, SUBMISSION, LMTP];
 
 const IMAP: Protocol = Protocol {
     name: "imap",
@@ -147,10 +169,6 @@ const IMAP: Protocol = Protocol {
     port: 143,
     implicit: Some(("imaps", 993)),
     alpn: &["imap"],
-    front: |terms, limits| Box::new(wire::imap::front::Front::new(terms, imap_caps(limits))),
-    dialect: || Box::new(wire::imap::dialect::Imap::new()),
-    noauth: false,
-    parting: b"d1 ID NIL\r\nd2 LOGOUT\r\n",
     settings: |meant| Settings {
         capability: meant.imap.capability.clone().map_or(Capability::Learnt, Capability::Fixed),
         server_id: meant.imap.id_send.clone(),
@@ -160,9 +178,15 @@ const IMAP: Protocol = Protocol {
         login_timeout: None,
     },
     goodbye: wire::imap::goodbye_line,
-    position: || Position::Imap(wire::imap::position::Position::new()),
-    client_id: wire::imap::text::list,
     tellable: wire::imap::capability::tellable,
+    way: Way::Login(LoginWay {
+        front: |terms, limits| Box::new(wire::imap::front::Front::new(terms, imap_caps(limits))),
+        dialect: || Box::new(wire::imap::dialect::Imap::new()),
+        noauth: false,
+        parting: b"d1 ID NIL\r\nd2 LOGOUT\r\n",
+        position: || Position::Imap(wire::imap::position::Position::new()),
+        client_id: wire::imap::text::list,
+    }),
 };
 
 const POP3: Protocol = Protocol {
@@ -171,10 +195,6 @@ const POP3: Protocol = Protocol {
     port: 110,
     implicit: Some(("pop3s", 995)),
     alpn: &["pop3"],
-    front: |terms, limits| Box::new(wire::pop3::front::Front::new(terms, pop3_caps(limits))),
-    dialect: || Box::new(wire::pop3::dialect::Pop3::new()),
-    noauth: false,
-    parting: b"QUIT\r\n",
     settings: |meant| Settings {
         capability: Capability::Fixed(meant.pop3.capability.clone()),
         server_id: Vec::new(),
@@ -184,10 +204,16 @@ const POP3: Protocol = Protocol {
         login_timeout: None,
     },
     goodbye: wire::pop3::goodbye_line,
-    position: || Position::Pop3(wire::pop3::position::Position::new()),
-    // A POP3 client says nothing of itself, and its backends are not asked what they can do.
-    client_id: |_| String::new(),
     tellable: |_| String::new(),
+    way: Way::Login(LoginWay {
+        front: |terms, limits| Box::new(wire::pop3::front::Front::new(terms, pop3_caps(limits))),
+        dialect: || Box::new(wire::pop3::dialect::Pop3::new()),
+        noauth: false,
+        parting: b"QUIT\r\n",
+        position: || Position::Pop3(wire::pop3::position::Position::new()),
+        // A POP3 client says nothing of itself, and its backends are not asked what they can do.
+        client_id: |_| String::new(),
+    }),
 };
 
 const MANAGESIEVE: Protocol = Protocol {
@@ -196,10 +222,6 @@ const MANAGESIEVE: Protocol = Protocol {
     port: 4190,
     implicit: None,
     alpn: &["managesieve"],
-    front: |terms, limits| Box::new(wire::sieve::front::Front::new(terms, sieve_caps(limits))),
-    dialect: || Box::new(wire::sieve::dialect::Sieve::new()),
-    noauth: false,
-    parting: b"LOGOUT\r\n",
     settings: |meant| {
         let told = [
             ("IMPLEMENTATION", Some(&meant.managesieve.implementation)),
@@ -217,9 +239,15 @@ const MANAGESIEVE: Protocol = Protocol {
         }
     },
     goodbye: wire::sieve::goodbye_line,
-    position: || Position::Sieve(wire::sieve::position::Position::new()),
-    client_id: |_| String::new(),
     tellable: wire::sieve::capability::tellable,
+    way: Way::Login(LoginWay {
+        front: |terms, limits| Box::new(wire::sieve::front::Front::new(terms, sieve_caps(limits))),
+        dialect: || Box::new(wire::sieve::dialect::Sieve::new()),
+        noauth: false,
+        parting: b"LOGOUT\r\n",
+        position: || Position::Sieve(wire::sieve::position::Position::new()),
+        client_id: |_| String::new(),
+    }),
 };
 
 const SUBMISSION: Protocol = Protocol {
@@ -229,10 +257,6 @@ const SUBMISSION: Protocol = Protocol {
     implicit: Some(("submissions", 465)),
     // None is registered; this is what servers confirm that have one.
     alpn: &["smtp"],
-    front: |terms, limits| Box::new(wire::smtp::front::Front::new(terms, smtp_caps(limits))),
-    dialect: || Box::new(wire::smtp::dialect::Submission::new()),
-    noauth: true,
-    parting: b"QUIT\r\n",
     settings: |meant| Settings {
         capability: meant.submission.capability.clone().map_or(Capability::Learnt, Capability::Fixed),
         server_id: Vec::new(),
@@ -242,10 +266,39 @@ const SUBMISSION: Protocol = Protocol {
         login_timeout: Some(meant.submission.login_timeout),
     },
     goodbye: wire::smtp::goodbye_line,
-    position: || Position::Smtp(wire::smtp::position::Position::new()),
-    client_id: |_| String::new(),
     tellable: wire::smtp::capability::tellable,
+    way: Way::Login(LoginWay {
+        front: |terms, limits| Box::new(wire::smtp::front::Front::new(terms, smtp_caps(limits))),
+        dialect: || Box::new(wire::smtp::dialect::Submission::new()),
+        noauth: true,
+        parting: b"QUIT\r\n",
+        position: || Position::Smtp(wire::smtp::position::Position::new()),
+        client_id: |_| String::new(),
+    }),
 };
+
+const LMTP: Protocol = Protocol {
+    name: "lmtp",
+    service: "lmtp",
+    port: 24,
+    implicit: None,
+    // None is registered, and no client is known that offers one.
+    alpn: &["lmtp"],
+    settings: |meant| Settings {
+        capability: meant.lmtp.capability.clone().map_or(Capability::Learnt, Capability::Fixed),
+        server_id: Vec::new(),
+        retain_client_id: false,
+        greeting: meant.lmtp.greeting.clone(),
+        idle_timeout: meant.lmtp.idle_timeout,
+        login_timeout: Some(BEFORE_MAIL),
+    },
+    goodbye: wire::smtp::message::goodbye_line,
+    tellable: wire::smtp::message::tellable,
+    way: Way::Message,
+};
+
+/// How long a client of the message way may take up to its first mail.
+const BEFORE_MAIL: Duration = Duration::from_secs(600);
 
 /// A value with blanks in it as words of one name.
 fn in_words<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -317,9 +370,9 @@ mod tests {
     #[test]
     fn no_name_and_no_port_stands_for_two_protocols() {
         let names: Vec<_> = NAMES.iter().map(|row| row.name).collect();
-        assert_eq!(names, ["imap", "imaps", "pop3", "pop3s", "managesieve", "submission", "submissions"]);
+        assert_eq!(names, ["imap", "imaps", "pop3", "pop3s", "managesieve", "submission", "submissions", "lmtp"]);
         let ports: Vec<_> = NAMES.iter().map(|row| row.port).collect();
-        assert_eq!(ports, [143, 993, 110, 995, 4190, 587, 465]);
+        assert_eq!(ports, [143, 993, 110, 995, 4190, 587, 465, 24]);
         assert!(PROTOCOLS.iter().all(|row| std::ptr::eq(find(row.name).unwrap(), row)));
     }
 }

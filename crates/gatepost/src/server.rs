@@ -11,13 +11,14 @@ mod overload;
 pub use bound::{Bound, bind, door};
 
 use crate::config::meant::{ListenProxy, ListenTls, Meant};
+use crate::inbound;
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
 use crate::login::arrival::{knocks_of_peer, tell_knocks};
 use crate::login::house::{Door, House, Live, Phase};
 use crate::login::limits::{Ceiling, Limit};
 use crate::login::session;
-use crate::protocol;
+use crate::protocol::{self, Way};
 use crate::resolve::Resolve;
 use arc_swap::ArcSwap;
 use bound::{DoorKey, bind_new, keys};
@@ -373,7 +374,11 @@ async fn accept(
         if seat.near {
             tell_near(&house, Limit::All, &"all listeners together have", house.seats.all());
         }
-        tokio::spawn(session::serve(socket, door, Arc::clone(&house), clock.clone(), knock, seat));
+        let (house, clock) = (Arc::clone(&house), clock.clone());
+        match &door.protocol.way {
+            Way::Login(way) => drop(tokio::spawn(session::serve(way, socket, door, house, clock, knock, seat))),
+            Way::Message => drop(tokio::spawn(inbound::session::serve(socket, door, house, clock, knock, seat))),
+        }
     };
     loop {
         tokio::select! {

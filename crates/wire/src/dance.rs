@@ -89,7 +89,7 @@ impl Dance {
     pub fn new(dialect: Box<dyn Dialect>, plan: Plan) -> Dance {
         Dance {
             dialect,
-            echo: Echo::new(&plan.sign_in),
+            echo: plan.sign_in.as_ref().map(Echo::new).unwrap_or_default(),
             plan,
             state: State::AwaitGreeting,
             owed: VecDeque::new(),
@@ -205,11 +205,15 @@ impl Dance {
 
     fn advance(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step<DanceEvent>, Stumble> {
         if matches!(self.state, State::AwaitGreeting) {
-            speakable(&self.plan.sign_in)?;
+            self.plan.sign_in.as_ref().map_or(Ok(()), speakable)?;
         }
         loop {
             match self.state {
-                State::Turn => self.take_turn(input, out)?,
+                State::Turn => {
+                    if let Some(event) = self.take_turn(input, out)? {
+                        return Ok(Step::Event(event));
+                    }
+                }
                 State::AwaitHandshake | State::Over => return Ok(Step::NeedInput),
                 State::AwaitGreeting | State::AwaitReply | State::AwaitCapability { .. } => {
                     let Some(reply) = self.next_reply(input)? else { return Ok(Step::NeedInput) };
@@ -375,38 +379,41 @@ impl Dance {
     }
 
     /// Says the next thing, and what may follow it at once. Nothing is open.
-    fn take_turn(&mut self, input: &BytesMut, out: &mut BytesMut) -> Result<(), Stumble> {
+    fn take_turn(&mut self, input: &BytesMut, out: &mut BytesMut) -> Result<Option<DanceEvent>, Stumble> {
         if !input.is_empty() {
             return Err(stuffed("ahead of our command"));
         }
         self.state = State::AwaitReply;
         if self.plan.secure == Secure::StartTls && !self.secured {
             return match self.dialect.offer(Ask::Secure) {
-                Offer::Yes => self.request(Ask::Secure, out).map(drop),
-                Offer::Unknown => self.request(Ask::Capability, out).map(drop),
+                Offer::Yes => self.request(Ask::Secure, out).map(|_| None),
+                Offer::Unknown => self.request(Ask::Capability, out).map(|_| None),
                 Offer::No => Err(Stumble::new(StumbleKind::NotOffered, "the backend does not offer TLS")),
             };
         }
         if self.plan.introduce.is_some() && !self.introduced {
             match self.dialect.offer(Ask::Introduce) {
                 // Without a password it is said along with who has signed in.
-                Offer::Yes if self.plan.sign_in.noauth => self.introduces_along = true,
+                Offer::Yes if self.plan.sign_in.as_ref().is_some_and(|sign_in| sign_in.noauth) => self.introduces_along = true,
                 Offer::Yes => {
                     let alone = self.request(Ask::Introduce, out)?;
                     self.introduced = true;
                     if alone || self.plan.one_at_a_time {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
-                Offer::Unknown => return self.request(Ask::Capability, out).map(drop),
+                Offer::Unknown => return self.request(Ask::Capability, out).map(|_| None),
                 Offer::No => {}
             }
         }
         match self.dialect.offer(Ask::SignIn) {
-            Offer::Unknown => self.request(Ask::Capability, out).map(drop),
+            Offer::Unknown => self.request(Ask::Capability, out).map(|_| None),
+            // What is under way is awaited: nothing may be open where somebody else takes over.
+            Offer::Yes | Offer::No if self.plan.sign_in.is_none() && !self.owed.is_empty() => Ok(None),
+            Offer::Yes | Offer::No if self.plan.sign_in.is_none() => Ok(Some(self.welcome(Welcome::default(), false))),
             Offer::Yes | Offer::No => {
                 self.signing_in = true;
-                self.request(Ask::SignIn, out).map(drop)
+                self.request(Ask::SignIn, out).map(|_| None)
             }
         }
     }

@@ -13,12 +13,15 @@
 //! * [`origin`]: who is really calling, and the ways to tell the next server;
 //! * [`overheard`]: what is said, as operators may see it;
 //! * [`dance`]: the one backend login, over a dialect for each protocol;
+//! * [`address`], [`envelope`]: to whom a mail goes, and what its senders ask on the way;
 //! * `manners`: what the fronts of all protocols do alike (counting, SASL, handing over credentials);
 //! * [`stranger`]: who speaks something else altogether;
 //! * [`imap`], [`pop3`], [`sieve`], [`smtp`]: codec, front and dialect of each protocol.
 
+pub mod address;
 pub mod dance;
 pub mod encode;
+pub mod envelope;
 pub mod imap;
 pub mod line;
 pub mod login;

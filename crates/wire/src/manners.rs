@@ -2,7 +2,7 @@
 //! SASL, and handing over credentials.
 //!
 //! What it promises: commands and bad commands are counted in one place, [`Counts`], for the life of a connection, and the count
-//! cannot be put back; of a broken line nothing is taken for a line of its own ([`Lines`]); octets given up by [`consume`] are
+//! of bad ones cannot be put back; of a broken line nothing is taken for a line of its own ([`Lines`]); octets given up by [`consume`] are
 //! overwritten first; a SASL response that may not be said here is not looked at.
 //!
 //! What it leaves to the fronts: the words of every answer but a challenge, what a command is and which one was bad, and the
@@ -60,6 +60,11 @@ impl Counts {
             return Err(Fault::limit("too-many-commands", format!("more than {} commands before login", self.most.commands)));
         }
         Ok(())
+    }
+
+    /// The commands so far have led to something: they count no more. Bad ones do.
+    pub(crate) fn lead_to_mail(&mut self) {
+        self.commands = 0;
     }
 
     /// Counts a bad command; as a command it has been counted already.

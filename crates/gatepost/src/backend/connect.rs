@@ -55,6 +55,8 @@ pub struct Means<'a> {
     pub health: &'a Health,
     /// `source_ips`.
     pub sources: &'a Sources,
+    /// Whom nobody answered is tried again until the deadline; else each address once.
+    pub again: bool,
     /// `proxy_protocol`.
     pub proxy_protocol: BackendProxy,
     /// `identity_refused`.
@@ -101,8 +103,8 @@ pub struct Words<'a> {
     pub dialect: fn() -> Box<dyn Dialect>,
     /// Who is calling, unless the backend must not know.
     pub introduction: &'a (dyn Fn() -> Option<Introduction> + Sync),
-    /// Who signs in.
-    pub sign_in: &'a (dyn Fn() -> SignIn + Sync),
+    /// Who signs in; nobody, where mail is delivered.
+    pub sign_in: &'a (dyn Fn() -> Option<SignIn> + Sync),
 }
 
 /// How a backend was told who is calling.
@@ -225,7 +227,16 @@ pub async fn sign_in(
         let mut last = None;
         for (n, at) in addresses.iter().enumerate() {
             let place = place(*at, route);
-            let mut call = Call { means, route, words, at: *at, deadline, others: n + 1 < addresses.len(), place, refused: None };
+            let mut call = Call {
+                means,
+                route,
+                words,
+                at: *at,
+                deadline,
+                others: n + 1 < addresses.len() || !means.again,
+                place,
+                refused: None,
+            };
             let mut tried = call.one_try().await;
             if let Err(failure) = &mut tried
                 && failure.retry == Retry::Unintroduced
@@ -262,7 +273,7 @@ pub async fn sign_in(
         }
         let failure = last.unwrap_or_else(|| no_address(route));
         let pause = chance::around(PAUSE);
-        if !again || Instant::now() + pause >= deadline {
+        if !again || !means.again || Instant::now() + pause >= deadline {
             return Err(with_retries(failure, retries));
         }
         sleep(pause).await;

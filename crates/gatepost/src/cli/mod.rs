@@ -187,7 +187,7 @@ fn catalog() -> Catalog {
     Catalog {
         protocols: &crate::protocol::NAMES,
         drivers: &crate::users::NAMES,
-        later_protocols: &["lmtp", "smtp"],
+        later_protocols: &["smtp"],
         later_drivers: &["mysql", "pgsql", "ldap", "oauth2", "auth_http", "http", "dovecot", "popmap", "popmap-regex"],
     }
 }

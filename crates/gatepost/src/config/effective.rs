@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
+use wire::smtp::message::BareNewline;
 
 /// The configuration in force as TOML, to be shown: what secret fields hold (`pass`, `password`, ...) is replaced by `***`.
 pub fn effective(meant: &Meant) -> String {
@@ -52,6 +53,7 @@ fn write(meant: &Meant, secrets: Secrets) -> String {
     out.pop3(meant);
     out.managesieve(meant);
     out.submission(meant);
+    out.lmtp(meant);
     out.limits(meant);
     out.log(meant);
     out.admin(meant);
@@ -68,7 +70,7 @@ fn is_pair(four: &Listen, six: &Listen) -> bool {
         && four.address.port() == six.address.port()
         && (four.protocol, four.tls) == (six.protocol, six.tls)
         && (four.cleartext_auth, four.proxy_protocol) == (six.cleartext_auth, six.proxy_protocol)
-        && (four.connections, four.xclient) == (six.connections, six.xclient)
+        && (four.connections, four.xclient, four.bare_newline) == (six.connections, six.xclient, six.bare_newline)
 }
 
 struct Out {
@@ -84,6 +86,7 @@ impl Out {
         self.option("user", server.user.as_deref().map(quote));
         self.line("control", &path(&server.control), server.control == default.control);
         self.line("threads", &server.threads.to_string(), server.threads == default.threads);
+        self.line("temp_dir", &path(&server.temp_dir), server.temp_dir == default.temp_dir);
     }
 
     fn admin(&mut self, meant: &Meant) {
@@ -130,6 +133,10 @@ impl Out {
         self.line("proxy_protocol", &word(words::LISTEN_PROXY, listen.proxy_protocol), listen.proxy_protocol == ListenProxy::Off);
         if listen.protocol == "submission" {
             self.line("xclient", &word(words::XCLIENT, listen.xclient), listen.xclient == XclientAs::Usual);
+        }
+        if listen.protocol == "lmtp" {
+            let bare_newline = word(words::BARE_NEWLINE, listen.bare_newline);
+            self.line("bare_newline", &bare_newline, listen.bare_newline == BareNewline::Normalize);
         }
         self.option("connections", listen.connections.map(|most| most.to_string()));
     }
@@ -235,6 +242,17 @@ impl Out {
         self.duration("idle_timeout", submission.idle_timeout, default.idle_timeout);
     }
 
+    fn lmtp(&mut self, meant: &Meant) {
+        let (lmtp, default) = (&meant.lmtp, sections::default_lmtp());
+        self.title("[protocol.lmtp]");
+        self.option("capability", lmtp.capability.as_deref().map(quote));
+        self.line("greeting", &quote(&lmtp.greeting), lmtp.greeting == default.greeting);
+        self.duration("idle_timeout", lmtp.idle_timeout, default.idle_timeout);
+        let delimiter = quote(&lmtp.recipient_delimiter);
+        self.line("recipient_delimiter", &delimiter, lmtp.recipient_delimiter == default.recipient_delimiter);
+        self.line("soft_bounce", &lmtp.soft_bounce.to_string(), lmtp.soft_bounce == default.soft_bounce);
+    }
+
     fn limits(&mut self, meant: &Meant) {
         let (limits, default) = (&meant.limits, sections::default_limits());
         self.title("[limits]");
@@ -254,6 +272,8 @@ impl Out {
         self.number("guesses", limits.guesses, default.guesses);
         self.duration("lookup_timeout", limits.lookup_timeout, default.lookup_timeout);
         self.number("lookups", limits.lookups, default.lookups);
+        self.line("message_size", &size(limits.message_size), limits.message_size == default.message_size);
+        self.number("recipients", limits.recipients, default.recipients);
         self.duration("drain", limits.drain, default.drain);
         self.duration("upgrade_drain", limits.upgrade_drain, default.upgrade_drain);
     }

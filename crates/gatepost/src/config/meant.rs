@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use wire::dance::IdentityRefused;
+use wire::smtp::message::BareNewline;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Meant {
     pub managesieve: ManageSieve,
     /// `[protocol.submission]`.
     pub submission: Submission,
+    /// `[protocol.lmtp]`.
+    pub lmtp: Lmtp,
     /// `[limits]`.
     pub limits: Limits,
     /// `[log]`.
@@ -58,6 +61,8 @@ pub struct Server {
     pub control: PathBuf,
     /// `threads`: shards, default one per processor.
     pub threads: usize,
+    /// `temp_dir`: where letters are held that are too large for memory; default: `TMPDIR`, else `/tmp`.
+    pub temp_dir: PathBuf,
 }
 
 /// `[admin]`.
@@ -165,6 +170,8 @@ pub struct Listen {
     pub proxy_protocol: ListenProxy,
     /// `xclient`, default usual; of protocols that are SMTP's.
     pub xclient: XclientAs,
+    /// `bare_newline`, default normalize: what becomes of a CR or LF that stands alone in a letter; of the message way.
+    pub bare_newline: BareNewline,
     /// `connections`: at this address at one time; default no limit of its own.
     pub connections: Option<usize>,
     /// Where it is written, `file:line:col`, for errors when binding.
@@ -392,6 +399,22 @@ pub struct Submission {
     pub idle_timeout: Duration,
 }
 
+/// `[protocol.lmtp]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lmtp {
+    /// `capability`: what LHLO tells clients besides what follows from the connection; default: learnt from the backends.
+    pub capability: Option<String>,
+    /// `greeting`: behind `220 NAME LMTP`, default `Gatepost ready.`
+    pub greeting: String,
+    /// `idle_timeout`: for the next command or piece of a letter, default 5 min.
+    pub idle_timeout: Duration,
+    /// `recipient_delimiter` (Dovecot's and Postfix's), default `+`: what begins the detail of an address; empty = addresses have
+    /// none.
+    pub recipient_delimiter: String,
+    /// `soft_bounce` (Postfix's), default false: a definite no is told as "try later".
+    pub soft_bounce: bool,
+}
+
 /// `[limits]`, defaults in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -426,6 +449,10 @@ pub struct Limits {
     pub lookup_timeout: Duration,
     /// `lookups` (256) in flight.
     pub lookups: usize,
+    /// `message_size` (50 MiB): of one letter.
+    pub message_size: usize,
+    /// `recipients` (1000) of one letter.
+    pub recipients: usize,
     /// `drain` (30 s): how long sessions may go on after the order to stop.
     pub drain: Duration,
     /// `upgrade_drain` (1 d): how long sessions may go on in the old process after an upgrade.

@@ -3,7 +3,7 @@
 //! A proxy in front of us says who is calling and signs in as we do at a backend, so the dance plays it. It has manners, and does
 //! not say a password where it hears that none may be said; the client that does so all the same has learnt its words elsewhere.
 
-use crate::protocol::Protocol;
+use crate::protocol::LoginWay;
 use bytes::BytesMut;
 use wire::dance::{Dance, IdentityRefused, Introduction, Plan, Secure, SignIn};
 use wire::login::{Front, LoginEvent, Mechanism};
@@ -15,7 +15,7 @@ pub(super) const TURNS_MAX: usize = 200;
 
 /// Who plays the client.
 pub(super) struct Client<'a> {
-    pub(super) protocol: &'static Protocol,
+    pub(super) way: &'static LoginWay,
     pub(super) user: &'a str,
     pub(super) password: Password,
     pub(super) mechanism: Mechanism,
@@ -61,14 +61,22 @@ impl Client<'_> {
         });
         // TLS is in place already where there is some, and nothing has to be said in one flight.
         let (server, identity_refused) = (self.helo.to_owned(), IdentityRefused::Continue);
-        Plan { secure: Secure::Never, introduce, sign_in, one_at_a_time: true, identity_refused, server, helo: None }
+        Plan {
+            secure: Secure::Never,
+            introduce,
+            sign_in: Some(sign_in),
+            one_at_a_time: true,
+            identity_refused,
+            server,
+            helo: None,
+        }
     }
 
     /// Begins.
     pub(super) fn greeted(&self, front: &mut dyn Front) -> Conversation {
         let mut to_client = BytesMut::new();
         front.greet(&mut to_client);
-        let dance = Dance::new((self.protocol.dialect)(), self.plan());
+        let dance = Dance::new((self.way.dialect)(), self.plan());
         Conversation { dance, to_front: BytesMut::new(), to_client }
     }
 

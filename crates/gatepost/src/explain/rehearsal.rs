@@ -13,7 +13,7 @@ use crate::login::auth::{self, Caller};
 use crate::login::house::{Door, House, Live};
 use crate::login::limits::Ceiling;
 use crate::login::session::{self, too_many_knocks};
-use crate::protocol::{self, PROTOCOLS, Protocol};
+use crate::protocol::{self, LoginWay, PROTOCOLS, Protocol};
 use crate::server::{self, speaks_first};
 use crate::witness::{MASK, Step, Trail, Witness};
 use bytes::BytesMut;
@@ -63,6 +63,8 @@ struct Rehearsal<'a> {
     ask: &'a Ask,
     witness: Witness<'a>,
     door: Arc<Door>,
+    /// Its protocol's way.
+    way: &'static LoginWay,
     /// The client itself.
     from: SocketAddr,
     via: Option<SocketAddr>,
@@ -89,10 +91,14 @@ impl<'a> Rehearsal<'a> {
         }
         let doors = house.doors.load_full();
         let door = choose(&doors, ask)?;
+        let Some(way) = door.protocol.login() else {
+            let text = format!("nobody signs in by {}: ask with explain rcpt ADDRESS", door.protocol.name);
+            return Err(Unanswerable(text));
+        };
         if ask.in_clear && door.tls == ListenTls::Implicit {
             return Err(Unanswerable(format!("{}: TLS begins there with the first byte, nobody is in clear", door.name())));
         }
-        Ok(Rehearsal { house, live, ask, witness, door, from, via, balancer })
+        Ok(Rehearsal { house, live, ask, witness, door, way, from, via, balancer })
     }
 
     async fn run(&self, trail: &Trail) -> Result<Outcome, Unanswerable> {
@@ -111,7 +117,7 @@ impl<'a> Rehearsal<'a> {
 
     /// From accept to the greeting.
     fn arrive(&self) -> Passage<(Arrival, Box<dyn Front>)> {
-        let Rehearsal { house, live, ask, witness, door, from, via, balancer } = self;
+        let Rehearsal { house, live, ask, witness, door, from, via, balancer, .. } = self;
         witness.saw(|| seen::listener(door));
         let peer = balancer.or(*via).unwrap_or(*from);
         let here = SocketAddr::new(own_address(door.bound.ip(), peer), door.bound.port());
@@ -167,7 +173,7 @@ impl<'a> Rehearsal<'a> {
         let terms = arrival.terms(door, live, &settings, || house.learnt.common(door.protocol));
         witness.saw(|| seen::terms(door, &arrival, &terms));
         let allowed = terms.password_allowed;
-        let front = |terms| (door.protocol.front)(terms, &live.meant.limits);
+        let front = |terms| (self.way.front)(terms, &live.meant.limits);
         let permissive = Terms { password_allowed: true, ..terms.clone() };
         let mut front_here = front(terms);
         if !allowed {
@@ -325,6 +331,7 @@ impl<'a> Rehearsal<'a> {
         }
         let caller = Caller {
             protocol: door.protocol,
+            way: self.way,
             origin: &origin,
             entry: None,
             protected: arrival.protected(),
@@ -338,8 +345,8 @@ impl<'a> Rehearsal<'a> {
         };
         let route = &ready.route;
         let introduction = || ready.introduction(&caller);
-        let credentials = || ready.credentials(login.password.as_ref());
-        let said = connect::Words { dialect: door.protocol.dialect, introduction: &introduction, sign_in: &credentials };
+        let credentials = || Some(ready.credentials(login.password.as_ref()));
+        let said = connect::Words { dialect: self.way.dialect, introduction: &introduction, sign_in: &credentials };
         let call = match connect::foresee(&ready.means, route, &ready.addresses, &said) {
             Ok(call) => call,
             Err(failure) => return self.refused(arrival, front, &failure.quick(route.quick), waits),
@@ -412,7 +419,7 @@ impl<'a> Rehearsal<'a> {
     fn client(&self, password: Password, introduction: Option<Introduction>) -> Client<'_> {
         let mechanism = self.ask.mechanism.mechanism();
         let helo = self.helo();
-        Client { protocol: self.door.protocol, user: &self.ask.user, password, mechanism, helo, introduction }
+        Client { way: self.way, user: &self.ask.user, password, mechanism, helo, introduction }
     }
 
     /// What the client calls itself, in protocols where it does.

@@ -34,7 +34,7 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
         secure: ready.route.secure,
         introduce: ready.introduction(caller),
         // The one value that is not shown stands for itself: of what was said in earnest nothing gets here.
-        sign_in: wire::dance::SignIn { password: Secret::new(MASK.as_bytes().to_vec()), ..ready.credentials(None) },
+        sign_in: Some(wire::dance::SignIn { password: Secret::new(MASK.as_bytes().to_vec()), ..ready.credentials(None) }),
         // So that each command is a line of its own, and what holds a secret is known.
         one_at_a_time: true,
         identity_refused: ready.means.identity_refused,
@@ -53,8 +53,8 @@ pub(super) fn of(ready: &Ready<'_>, caller: &Caller<'_>, limits: &crate::config:
         server_id: Vec::new(),
         retain_client_id: false,
     };
-    let mut front = (caller.protocol.front)(terms(ready.route.secure != Secure::StartTls), limits);
-    let mut dance = Dance::new((caller.protocol.dialect)(), plan);
+    let mut front = (caller.way.front)(terms(ready.route.secure != Secure::StartTls), limits);
+    let mut dance = Dance::new((caller.way.dialect)(), plan);
     let (mut to_front, mut to_dance) = (BytesMut::new(), BytesMut::new());
     let mut words = Words { lines: Vec::new(), left_out: Vec::new(), sign_in: None, stumble: None };
     let mut vouched_for = None;

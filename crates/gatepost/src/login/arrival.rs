@@ -21,7 +21,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use wire::login::{Front, Goodbye, Terms, Unbelieved};
+use wire::login::{Goodbye, Terms, Unbelieved};
 use wire::origin::haproxy::{self, Header, Progress, Protection, Proxied};
 use wire::origin::trust::TrustedPeer;
 use wire::origin::{ClientTls, Origin, OriginUpdate, Transport};
@@ -225,7 +225,7 @@ impl Talk<'_> {
     /// Learns whose connection this is: the socket's peer's, or of whom a balancer's PROXY header tells. `None`: it is over.
     ///
     /// Who may send a header is decided by the address alone, before the first byte; nobody hears a word before it is read.
-    pub(super) async fn arrive(&mut self, deadline: Instant) -> Option<()> {
+    pub(crate) async fn arrive(&mut self, deadline: Instant) -> Option<()> {
         match HeaderDue::of(self.door, self.live, self.who.origin.real_client.0.ip()) {
             HeaderDue::Stranger => {
                 let text = "a peer that is not in trust.proxy_protocol, where all must be";
@@ -284,8 +284,8 @@ impl Talk<'_> {
     }
 
     /// Writes down that words about the caller do not count: a peer that should be in a list, or an attack. Once for each kind.
-    pub(super) fn unbelieved(&mut self, front: &mut dyn Front) {
-        let Some(Unbelieved { trusted, why }) = front.unbelieved() else { return };
+    pub(crate) fn unbelieved(&mut self, heard: Option<Unbelieved>) {
+        let Some(Unbelieved { trusted, why }) = heard else { return };
         let noted = if trusted { &mut self.noted_trusted } else { &mut self.noted_stranger };
         if !std::mem::replace(noted, true) {
             let level = if trusted { Level::Warning } else { Level::Info };
@@ -314,7 +314,7 @@ impl Talk<'_> {
     }
 
     /// From here on another address is the client's: the place before login is counted there. False: it has too many.
-    pub(super) fn knock_for_client(&mut self) -> bool {
+    pub(crate) fn knock_for_client(&mut self) -> bool {
         let limit = self.who.knocks(self.live);
         // Its old place first: a peer that names the same client twice needs one, not two.
         self.knock = None;

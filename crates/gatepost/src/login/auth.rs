@@ -8,12 +8,12 @@ use super::house::{House, Live, Phase};
 use super::limits::Limit;
 use super::roll::{Coming, Entry};
 use super::seen;
-use crate::backend::connect::{self, Means, Ourselves, SignedIn, Tell};
+use crate::backend::connect::{self, Means, SignedIn, Tell};
 use crate::backend::health::Transition;
 use crate::chance;
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::{Level, Word};
-use crate::protocol::Protocol;
+use crate::protocol::{LoginWay, Protocol};
 use crate::route::{self, Asked, Route, Verdict, Waiting};
 use crate::users::{Answer, Question};
 use crate::witness::{Known, Step, Witness};
@@ -31,6 +31,8 @@ use wire::secret::{Password, Secret};
 pub struct Caller<'a> {
     /// The protocol's row.
     pub protocol: &'static Protocol,
+    /// The way of it.
+    pub way: &'static LoginWay,
     /// Who is calling.
     pub origin: &'a Origin,
     /// Nobody can listen on the client's connection.
@@ -124,13 +126,14 @@ pub async fn ready<'a>(house: &'a House, live: &'a Live, caller: &Caller<'a>, lo
 
 /// Asks the databases where the login goes; holds it where they say so, and then asks again.
 async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) -> Result<(Answer, Box<Route>), Failure> {
-    let client_id = (!caller.client_id.is_empty()).then(|| (caller.protocol.client_id)(caller.client_id));
+    let client_id = (!caller.client_id.is_empty()).then(|| (caller.way.client_id)(caller.client_id));
     // Two spellings of one name must not be two users: composed once, here, before any database or limit sees it.
     let user: String = login.user.nfc().collect();
     let witness = caller.witness;
     witness.saw(|| seen::name(&login.user, &user));
     let question = Question {
         user: &user,
+        delivery: false,
         // Who watches a login without a password has put something into its place.
         password: login.password.as_ref().filter(|_| !witness.supposes_password()),
         vouched: login.mechanism == Mechanism::Xclient,
@@ -147,7 +150,8 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
         protocol: caller.protocol.name,
         ports: caller.protocol.ports(),
         mechanism: login.mechanism,
-        noauth: caller.protocol.noauth,
+        noauth: caller.way.noauth,
+        delivery: false,
     };
     let mut phase = house.phase.clone();
     let mut held_since = None;
@@ -281,26 +285,7 @@ async fn reach<'a>(
     });
     caller.witness.saw(|| seen::hops(caller.origin.hops, hops.as_ref().ok().copied()));
     let hops = hops?;
-    let backend = &live.meant.backend;
-    let means = Means {
-        resolver: &*house.resolver,
-        verified: live.verified.as_ref().map_err(String::as_str),
-        any_cert: &live.any_cert,
-        connect_timeout: backend.connect_timeout,
-        ourselves: Ourselves {
-            reached: caller.origin.real_reached.0,
-            arrived: caller.origin.arrived.0,
-            addresses: &backend.self_addresses,
-            ports: &live.ports,
-        },
-        health: &house.health,
-        sources: &live.sources,
-        proxy_protocol: backend.proxy_protocol,
-        identity_refused: backend.identity_refused,
-        server: &live.meant.server.name,
-        tell: house,
-        witness: caller.witness,
-    };
+    let means = house.means(live, caller.origin, caller.witness, true);
     // A proxy in front that says how long it waits is not kept waiting longer (`TIMEOUT` of `XCLIENT`).
     let deadline = Instant::now() + caller.origin.patience.map_or(route.timeout, |patience| patience.min(route.timeout));
     let (route, addresses) = connect::find(&means, route, deadline).await?;
@@ -310,11 +295,11 @@ async fn reach<'a>(
 /// Signs in at the backend of the route.
 async fn admit(house: &House, live: &Live, caller: &Caller<'_>, login: &Login, ready: Ready<'_>) -> Result<Admitted, Failure> {
     let introduction = || ready.introduction(caller);
-    let credentials = || ready.credentials(login.password.as_ref());
+    let credentials = || Some(ready.credentials(login.password.as_ref()));
     if let Some(ear) = caller.witness.ear() {
-        ear.keeps(&credentials());
+        ear.keeps(&ready.credentials(login.password.as_ref()));
     }
-    let words = connect::Words { dialect: caller.protocol.dialect, introduction: &introduction, sign_in: &credentials };
+    let words = connect::Words { dialect: caller.way.dialect, introduction: &introduction, sign_in: &credentials };
     let backend = connect::sign_in(&ready.means, &ready.route, &ready.addresses, &words, ready.deadline).await?;
     let Ready { user, route, .. } = ready;
     if let Some(list) = &backend.learnt {

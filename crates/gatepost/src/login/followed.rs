@@ -11,15 +11,23 @@ use wire::login::Front;
 impl Talk<'_> {
     /// Looks whether somebody traces, now that the client or we are about to say something.
     pub(super) fn listen(&mut self, front: &mut dyn Front) {
-        let any = self.house.tracers.any();
-        if any != self.record.tap.is_some() {
-            self.record.tap = any.then(|| self.tap(true));
+        if let Some(any) = self.followed() {
             front.overhear(any);
         }
     }
 
+    /// Whether somebody follows now; `None` where that is nothing new.
+    pub(crate) fn followed(&mut self) -> Option<bool> {
+        let any = self.house.tracers.any();
+        if any == self.record.tap.is_some() {
+            return None;
+        }
+        self.record.tap = any.then(|| self.tap(true));
+        Some(any)
+    }
+
     /// What somebody may follow; it is so far known what it is known by now.
-    pub(super) fn tap(&self, under_way: bool) -> Arc<Tap> {
+    pub(crate) fn tap(&self, under_way: bool) -> Arc<Tap> {
         let origin = &self.who.origin;
         let who = Who {
             number: self.entry.number,

@@ -14,7 +14,7 @@ use wire::origin::ClientTls;
 
 impl Talk<'_> {
     /// How the connection is protected, as long as it is not by TLS with us.
-    pub(super) fn secured(&self) -> Secured {
+    pub(crate) fn secured(&self) -> Secured {
         let here = self.who.origin.client.0.ip() == self.who.origin.reached.0.ip();
         match self.who.protected() {
             true => Secured::Tls,
@@ -24,7 +24,7 @@ impl Talk<'_> {
     }
 
     /// Shakes hands with the client. `None`: it failed, is logged, and the connection is gone.
-    pub(super) async fn secure(&mut self, input: &BytesMut, deadline: Instant) -> Option<()> {
+    pub(crate) async fn secure(&mut self, input: &BytesMut, deadline: Instant) -> Option<()> {
         let acceptor = self.live.acceptor(self.door.protocol).map(Arc::clone);
         let (Some(acceptor), Some(conn)) = (acceptor, self.conn.take()) else {
             self.record.left(&self.house.journal, Level::Error, "tls", &"no certificate is configured ([tls] certificates)");

@@ -6,6 +6,7 @@ use super::learnt::Learnt;
 use super::limits::{Ceiling, Under, Warnings};
 use super::roll::Roll;
 use crate::admin::Token;
+use crate::backend::connect::{Means, Ourselves};
 use crate::backend::health::Health;
 use crate::backend::source::Sources;
 use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant, XclientAs};
@@ -16,6 +17,7 @@ use crate::protocol::Protocol;
 use crate::resolve::Resolve;
 use crate::trace::Tracers;
 use crate::users::chain::Chain;
+use crate::witness::Witness;
 use arc_swap::ArcSwap;
 use relay::listen::AcceptStats;
 use relay::tls::CertFacts;
@@ -26,7 +28,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
+use wire::origin::Origin;
 use wire::origin::trust::TrustedNets;
+use wire::smtp::message::BareNewline;
 
 /// The most remarks that are remembered as already made.
 const REMARKS_MAX: usize = 1024;
@@ -43,6 +47,8 @@ pub struct Door {
     pub proxy_protocol: ListenProxy,
     /// What XCLIENT must be like, in SMTP.
     pub xclient: XclientAs,
+    /// What becomes of line ends in letters that are none.
+    pub bare_newline: BareNewline,
     /// The address as configured.
     pub address: SocketAddr,
     /// The address after binding: the port is known.
@@ -186,6 +192,31 @@ impl House {
             draining: AtomicBool::new(false),
             phase,
             remarks: Mutex::new(HashSet::new()),
+        }
+    }
+
+    /// What calling a backend needs; `again`: whom nobody answers is tried until the deadline.
+    pub fn means<'a>(&'a self, live: &'a Live, origin: &'a Origin, witness: Witness<'a>, again: bool) -> Means<'a> {
+        let backend = &live.meant.backend;
+        Means {
+            resolver: &*self.resolver,
+            verified: live.verified.as_ref().map_err(String::as_str),
+            any_cert: &live.any_cert,
+            connect_timeout: backend.connect_timeout,
+            ourselves: Ourselves {
+                reached: origin.real_reached.0,
+                arrived: origin.arrived.0,
+                addresses: &backend.self_addresses,
+                ports: &live.ports,
+            },
+            health: &self.health,
+            sources: &live.sources,
+            again,
+            proxy_protocol: backend.proxy_protocol,
+            identity_refused: backend.identity_refused,
+            server: &live.meant.server.name,
+            tell: self,
+            witness,
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::login::Front;
 use wire::origin::{ClientTls, Origin};
+use wire::overheard::Line;
 
 /// Who, where and since when.
 pub struct Record {
@@ -103,11 +104,15 @@ impl Record {
 
     /// Tells who follows what was said by the client, and by us in `out`.
     pub fn overhear(&self, front: &mut dyn Front, out: &[u8]) {
-        if let Some(tap) = &self.tap {
-            let lines = front.overheard(out);
-            if !lines.is_empty() {
-                tap.client_said(lines);
-            }
+        if self.tap.is_some() {
+            self.heard(front.overheard(out));
+        }
+    }
+
+    /// Tells who follows these lines of the client, and ours between them.
+    pub fn heard(&self, lines: Vec<Line>) {
+        if let Some(tap) = self.tap.as_ref().filter(|_| !lines.is_empty()) {
+            tap.client_said(lines);
         }
     }
 
@@ -241,6 +246,11 @@ impl Record {
             ("idle", Word::Dovecot(&idle)),
         ];
         self.write(journal, Level::Info, "end", &words);
+    }
+
+    /// What became of one recipient of a mail.
+    pub fn recipient(&self, journal: &Journal, level: Level, event: &'static str, words: &[(&str, Word<'_>)]) {
+        self.write(journal, level, event, words);
     }
 
     /// A remark on the way.

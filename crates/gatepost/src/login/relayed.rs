@@ -7,7 +7,7 @@ use super::house::{House, Phase};
 use super::record::{Moved, Record};
 use super::roll::Entry;
 use crate::backend::health::SessionHere;
-use crate::protocol::Protocol;
+use crate::protocol::{LoginWay, Protocol};
 use bytes::BytesMut;
 use relay::clock::EndOrder;
 use relay::conn::Conn;
@@ -52,13 +52,13 @@ impl SignedIn {
     /// Moves bytes until one side ends it, says goodbye where that cannot break the stream, and writes the end down.
     ///
     /// A block, because the arguments of an `async fn` are kept beside the places that they are moved to, here for hours.
-    pub fn relay(self, protocol: &'static Protocol, house: &House) -> impl Future<Output = ()> + Send {
+    pub fn relay(self, way: &'static LoginWay, protocol: &'static Protocol, house: &House) -> impl Future<Output = ()> + Send {
         let SignedIn { mut client, mut backend, early, here, record, entry, idle, mut entered } = self;
         async move {
             entry.relay(Arc::clone(&record), idle);
             let slot = Arc::clone(entry.slot());
             let on = house.metrics.session(protocol.name);
-            let mut position = (protocol.position)();
+            let mut position = (way.position)();
             let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
             entry.settle();
             on.moved(ended.to_backend, ended.to_client);

@@ -23,7 +23,7 @@ pub(super) fn name(given: &str, composed: &str) -> Step {
 }
 
 /// What stands in the answer, and what each field means.
-pub(super) fn fields(answer: &Answer, witness: Witness<'_>) -> Step {
+pub(crate) fn fields(answer: &Answer, witness: Witness<'_>) -> Step {
     let mut step = Step::new("fields", format!("what decides over the login ({} fields):", answer.fields.len()));
     let mut data = Vec::new();
     let proxied = answer.fields.iter().any(|(name, _)| matches!(name, "proxy" | "proxy_maybe"));
@@ -85,7 +85,7 @@ pub(super) fn caller(origin: &Origin) -> Step {
 }
 
 /// The route as the row and `[backend]` make it.
-pub(super) fn route(route: &Route, meant: &Meant) -> Step {
+pub(crate) fn route(route: &Route, meant: &Meant) -> Step {
     let secure = tls(route.secure);
     let verified = match route.secure {
         Secure::Never => None,

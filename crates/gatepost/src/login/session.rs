@@ -16,7 +16,7 @@ use crate::chance;
 use crate::config::meant::{Limits, ListenTls};
 use crate::failure::{Failure, Kind, PRIVACY_REQUIRED};
 use crate::journal::Level;
-use crate::protocol::Settings;
+use crate::protocol::{LoginWay, Settings};
 use crate::witness::{Ear, Known};
 use bytes::BytesMut;
 use relay::clock::Clock;
@@ -32,9 +32,9 @@ use wire::machine::Step;
 use wire::origin::{Origin, SessionId};
 
 /// Why a client that has not signed in is sent away by `gatepost kick`.
-pub(super) const KICKED: &str = "by an administrator";
+pub(crate) const KICKED: &str = "by an administrator";
 /// What one read from a client may bring during the dialogue.
-pub(super) const READ: usize = 4096;
+pub(crate) const READ: usize = 4096;
 /// How often a silent stranger's patience is looked at.
 const STRESS_LOOK: Duration = Duration::from_secs(2);
 /// The time for signing in, and the bad commands allowed, while strangers hold most of the seats.
@@ -42,6 +42,7 @@ const STRESSED: (Duration, u32) = (Duration::from_secs(10), 1);
 
 /// Serves one accepted connection to its end.
 pub fn serve(
+    way: &'static LoginWay,
     socket: Socket,
     door: Arc<Door>,
     house: Arc<House>,
@@ -52,92 +53,121 @@ pub fn serve(
     // Boxed, so that the task does not keep room for the dialogue during the hours of the relay. And a block: the arguments of
     // an `async fn` are kept beside the places that they are moved to.
     let greeted = (Arc::clone(&door), Arc::clone(&house));
-    let dialogue: Dialogue = Box::pin(async move { dialogue(socket, &greeted.0, &greeted.1, &clock, knock).await });
+    let dialogue: Dialogue = Box::pin(async move { dialogue(way, socket, &greeted.0, &greeted.1, &clock, knock).await });
     async move {
         let Some(signed_in) = dialogue.await else { return };
         seat.signed_in();
-        let relay = signed_in.relay(door.protocol, &house);
+        let relay = signed_in.relay(way, door.protocol, &house);
         relay.await;
     }
 }
 
 type Dialogue = Pin<Box<dyn Future<Output = Option<SignedIn>> + Send>>;
 
-async fn dialogue(socket: Socket, door: &Door, house: &House, clock: &Clock, knock: Knock) -> Option<SignedIn> {
-    // A client that is gone before we look is not worth a line: floods would fill the log.
-    let Ok(conn) = socket.tune().and_then(|()| Conn::clear(socket)) else {
-        house.metrics.left(door.protocol.name, "lost");
-        return None;
-    };
+async fn dialogue(
+    way: &'static LoginWay,
+    socket: Socket,
+    door: &Door,
+    house: &House,
+    clock: &Clock,
+    knock: Knock,
+) -> Option<SignedIn> {
     let live = house.live.load_full();
-    let limits = &live.meant.limits;
-    let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), SessionId::from_random(chance::octets()));
-    let stressed = house.seats.stressed();
-    let login_timeout = (door.protocol.settings)(&live.meant).login_timeout.unwrap_or(limits.login_timeout);
-    let patience = if stressed { login_timeout.min(STRESSED.0) } else { login_timeout };
-    let mut talk = Talk {
-        record: Record::new(door.protocol.name, &origin),
-        entry: house.roll.enter(door.protocol.name, door.address, &origin, clock),
-        who: Arrival::new(origin),
-        conn: Some(conn),
-        knock: Some(knock),
-        door,
-        house,
-        live: &live,
-        tls: None,
-        stressed,
-        noted_trusted: false,
-        noted_stranger: false,
-    };
-    if house.tracers.any() {
-        talk.record.tap = Some(talk.tap(false));
-    }
+    let (mut talk, patience) = Talk::begin(socket, door, house, &live, clock, knock)?;
     let entry = Arc::clone(&talk.entry);
     let signed_in = tokio::select! {
         biased;
-        signed_in = talk.run(Instant::now() + patience) => signed_in,
+        signed_in = talk.run(way, Instant::now() + patience) => signed_in,
         () = kicked_in_vain(&entry) => {
             talk.part();
             None
         }
     };
     if signed_in.is_none() && talk.record.user.is_empty() {
-        house.metrics.left(door.protocol.name, talk.record.left.unwrap_or("lost"));
+        talk.count_end();
     }
     signed_in
 }
 
 /// Whatever is waited for, a kick is no longer awaited than this: a pause, a client that does not read its last words.
-async fn kicked_in_vain(entry: &Entry) {
+pub(crate) async fn kicked_in_vain(entry: &Entry) {
     entry.kicked().await;
     sleep(LAST_WORDS_KICKED * 2).await;
 }
 
 /// The state of a dialogue.
-pub(super) struct Talk<'a> {
+pub(crate) struct Talk<'a> {
     /// Taken out only while TLS is being set up; gone when that failed.
-    pub(super) conn: Option<Conn>,
+    pub(crate) conn: Option<Conn>,
     /// The place among the connections of one network that have not signed in.
-    pub(super) knock: Option<Knock>,
-    pub(super) door: &'a Door,
-    pub(super) house: &'a House,
-    pub(super) live: &'a Live,
+    pub(crate) knock: Option<Knock>,
+    pub(crate) door: &'a Door,
+    pub(crate) house: &'a House,
+    pub(crate) live: &'a Live,
     /// Whose connection it is.
-    pub(super) who: Arrival,
-    pub(super) record: Record,
+    pub(crate) who: Arrival,
+    pub(crate) record: Record,
     /// Its place on the roll.
-    pub(super) entry: Arc<Entry>,
+    pub(crate) entry: Arc<Entry>,
     /// TLS that ends here.
-    pub(super) tls: Option<TlsFacts>,
+    pub(crate) tls: Option<TlsFacts>,
     stressed: bool,
     /// It was written down that words about the caller do not count: of a trusted peer.
-    pub(super) noted_trusted: bool,
+    pub(crate) noted_trusted: bool,
     /// The same of a stranger.
-    pub(super) noted_stranger: bool,
+    pub(crate) noted_stranger: bool,
 }
 
-impl Talk<'_> {
-    async fn run(&mut self, mut deadline: Instant) -> Option<SignedIn> {
+impl<'a> Talk<'a> {
+    /// A connection that has just been accepted, and how long its dialogue may take. `None`: it is gone already.
+    pub(crate) fn begin(
+        socket: Socket,
+        door: &'a Door,
+        house: &'a House,
+        live: &'a Live,
+        clock: &Clock,
+        knock: Knock,
+    ) -> Option<(Talk<'a>, Duration)> {
+        // A client that is gone before we look is not worth a line: floods would fill the log.
+        let Ok(conn) = socket.tune().and_then(|()| Conn::clear(socket)) else {
+            house.metrics.left(door.protocol.name, "lost");
+            return None;
+        };
+        let origin = Origin::at_accept(conn.peer_addr(), conn.local_addr(), SessionId::from_random(chance::octets()));
+        let stressed = house.seats.stressed();
+        let login_timeout = (door.protocol.settings)(&live.meant).login_timeout.unwrap_or(live.meant.limits.login_timeout);
+        let patience = if stressed { login_timeout.min(STRESSED.0) } else { login_timeout };
+        let mut talk = Talk {
+            record: Record::new(door.protocol.name, &origin),
+            entry: house.roll.enter(door.protocol.name, door.address, &origin, clock),
+            who: Arrival::new(origin),
+            conn: Some(conn),
+            knock: Some(knock),
+            door,
+            house,
+            live,
+            tls: None,
+            stressed,
+            noted_trusted: false,
+            noted_stranger: false,
+        };
+        if house.tracers.any() {
+            talk.record.tap = Some(talk.tap(false));
+        }
+        Some((talk, patience))
+    }
+
+    /// Strangers held most of the seats when it came.
+    pub(crate) fn stressed(&self) -> bool {
+        self.stressed
+    }
+
+    /// It has ended before it came to anything.
+    pub(crate) fn count_end(&self) {
+        self.house.metrics.left(self.door.protocol.name, self.record.left.unwrap_or("lost"));
+    }
+
+    async fn run(&mut self, way: &'static LoginWay, mut deadline: Instant) -> Option<SignedIn> {
         let mut phase = self.house.phase.clone();
         let mut input = BytesMut::new();
         let mut out = BytesMut::new();
@@ -154,7 +184,7 @@ impl Talk<'_> {
         if self.stressed {
             limits.bad_commands = STRESSED.1;
         }
-        let mut front = (self.door.protocol.front)(self.terms(&settings), &limits);
+        let mut front = (way.front)(self.terms(&settings), &limits);
         let mut failed_logins = 0;
         let mut told_in_clear = false;
         let accepted = Instant::now();
@@ -168,7 +198,7 @@ impl Talk<'_> {
                 tap.keeps(&[&login.user], login.password.as_ref().map_or(&[], |password| password.expose()));
             }
             self.record.overhear(&mut *front, &out);
-            self.unbelieved(&mut *front);
+            self.unbelieved(front.unbelieved());
             let step = match step {
                 Ok(step) => step,
                 Err(fault) => {
@@ -252,7 +282,7 @@ impl Talk<'_> {
                 }
                 Step::Event(LoginEvent::Login(login)) => {
                     let began = Instant::now();
-                    let failure = match self.sign_in(&login, &mut *front, &mut input).await? {
+                    let failure = match self.sign_in(way, &login, &mut *front, &mut input).await? {
                         Ok(admitted) => return self.welcome(&login, admitted, &mut *front, input, began).await,
                         Err(failure) => failure,
                     };
@@ -305,7 +335,7 @@ impl Talk<'_> {
     }
 
     /// Who is calling is known anew: for the journal and the roll.
-    pub(super) fn told(&mut self) {
+    pub(crate) fn told(&mut self) {
         self.record.tell(&self.who.origin);
         self.entry.tell(&self.who.origin);
         if let Some(tap) = &self.record.tap {
@@ -315,12 +345,12 @@ impl Talk<'_> {
     }
 
     /// What this connection may be offered.
-    fn terms(&self, settings: &Settings) -> Terms {
+    pub(crate) fn terms(&self, settings: &Settings) -> Terms {
         self.who.terms(self.door, self.live, settings, || self.house.learnt.common(self.door.protocol))
     }
 
     /// Sends what the front said, and forgets it: it may answer a password.
-    async fn send(&mut self, out: &mut BytesMut, deadline: Instant, state: &str) -> Option<()> {
+    pub(crate) async fn send(&mut self, out: &mut BytesMut, deadline: Instant, state: &str) -> Option<()> {
         if out.is_empty() {
             return Some(());
         }
@@ -448,7 +478,7 @@ impl Talk<'_> {
     }
 
     /// Ends without a word what a kick found in the middle of something, and writes it down if that was not done.
-    fn part(&mut self) {
+    pub(crate) fn part(&mut self) {
         if !self.record.user.is_empty() {
             // Every login has its end.
             self.record.end(&self.house.journal, "gatepost-kicked", &"before the client heard that it is in", &Moved::default());
@@ -458,7 +488,7 @@ impl Talk<'_> {
     }
 
     /// Sends the last words and closes.
-    pub(super) async fn last_words(&mut self, words: &[u8]) {
+    pub(crate) async fn last_words(&mut self, words: &[u8]) {
         if let Some(mut conn) = self.conn.take() {
             if !words.is_empty() {
                 let _ = timeout(LAST_WORDS, conn.write_all(words)).await;
@@ -489,7 +519,7 @@ mod tests {
     /// What a task keeps for the hours of the relay, besides what both connections have elsewhere.
     #[test]
     fn a_session_is_small() {
-        fn size_of_future<F>(_: fn(Socket, Arc<Door>, Arc<House>, Clock, Knock, Seat) -> F) -> usize {
+        fn size_of_future<F>(_: fn(&'static LoginWay, Socket, Arc<Door>, Arc<House>, Clock, Knock, Seat) -> F) -> usize {
             size_of::<F>()
         }
         let size = size_of_future(serve);

@@ -10,6 +10,7 @@ use super::seen;
 use super::session::{KICKED, READ, Talk};
 use crate::failure::Failure;
 use crate::journal::Level;
+use crate::protocol::LoginWay;
 use crate::witness::{Ear, Known, Witness};
 use bytes::BytesMut;
 use std::pin::pin;
@@ -30,6 +31,7 @@ impl Talk<'_> {
     /// are.
     pub(super) async fn sign_in(
         &mut self,
+        way: &'static LoginWay,
         login: &Login,
         front: &mut dyn Front,
         input: &mut BytesMut,
@@ -47,6 +49,7 @@ impl Talk<'_> {
         let tap = self.record.tap.clone();
         let caller = Caller {
             protocol: self.door.protocol,
+            way,
             origin: &origin,
             protected: self.who.protected(),
             exempt: self.who.exempt(self.live),

@@ -17,7 +17,7 @@ pub use scrape::render;
 pub use totals::{Total, totals};
 
 use crate::failure;
-use crate::protocol::PROTOCOLS;
+use crate::protocol::{PROTOCOLS, Protocol};
 use counts::{Counter, Histogram, Words};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,16 +27,22 @@ const LOGIN: &[u64] = &[
     5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
+/// What becomes of a recipient.
+pub const RECIPIENTS: &[&str] = &["delivered", "deferred", "rejected"];
+
 /// How a connection ended that never signed in: the journal's words. A test compares them with the documentation.
 pub const LEFT: &[&str] = &[
     "alpn",
+    "bare-newline",
     "bdat-before-login",
     "closed",
     "http-on-imap",
+    "http-on-lmtp",
     "http-on-managesieve",
     "http-on-pop3",
     "http-on-submission",
     "hung-up",
+    "idle",
     "kicked",
     "limit",
     "line-too-long",
@@ -90,11 +96,16 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Spoken {
     name: &'static str,
+    /// Its clients sign in.
+    signs_in: bool,
     logins: Counter,
     refused: Words,
     took: Histogram,
     took_refused: Histogram,
     left: Words,
+    /// Of protocols of the message way: what became of recipients, and how long it took.
+    recipients: Words,
+    took_mail: Histogram,
     sessions: AtomicUsize,
     ended: Words,
     /// Of sessions that have ended.
@@ -107,13 +118,16 @@ struct Spoken {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let spoken = |name| Spoken {
-            name,
+        let spoken = |protocol: &Protocol| Spoken {
+            name: protocol.name,
+            signs_in: protocol.login().is_some(),
             logins: Counter::default(),
             refused: Words::new(failure::WORDS),
             took: Histogram::new(LOGIN),
             took_refused: Histogram::new(LOGIN),
             left: Words::new(LEFT),
+            recipients: Words::new(RECIPIENTS),
+            took_mail: Histogram::new(LOGIN),
             sessions: AtomicUsize::new(0),
             ended: Words::new(ENDED_BY),
             to_backend: Counter::default(),
@@ -122,7 +136,7 @@ impl Default for Metrics {
             told_to_client: Counter::default(),
         };
         Metrics {
-            spoken: PROTOCOLS.iter().map(|protocol| spoken(protocol.name)).collect(),
+            spoken: PROTOCOLS.iter().map(spoken).collect(),
             started: now().as_secs_f64(),
             generation: AtomicU64::new(1),
             reloads: Words::new(&["ok", "failed"]),
@@ -140,7 +154,7 @@ impl Metrics {
     /// How logins came out since the start: protocol, outcome, the journal's reason (`none` of those that went well), how many.
     /// Always the same ones in the same order.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
-        self.spoken.iter().flat_map(|one| {
+        self.spoken.iter().filter(|one| one.signs_in).flat_map(|one| {
             let refused = one.refused.each().map(|(reason, count)| (one.name, "refused", reason, count));
             std::iter::once((one.name, "ok", "none", one.logins.get())).chain(refused)
         })
@@ -173,6 +187,14 @@ impl Metrics {
     pub fn left(&self, protocol: &str, reason: &str) {
         if let Some(spoken) = self.of(protocol) {
             spoken.left.one(reason);
+        }
+    }
+
+    /// What became of a recipient, in the journal's word, and how long after MAIL.
+    pub fn recipient(&self, protocol: &str, outcome: &str, took: Duration) {
+        if let Some(spoken) = self.of(protocol) {
+            spoken.recipients.one(outcome);
+            spoken.took_mail.record(took);
         }
     }
 

@@ -33,34 +33,45 @@ pub fn render(house: &House) -> String {
 }
 
 fn logins(house: &House, page: &mut Page) {
-    let spoken = &house.metrics.spoken;
+    let spoken: Vec<_> = house.metrics.spoken.iter().filter(|one| one.signs_in).collect();
     let mut family = page.family("gatepost_logins_total", C, "Logins that were answered, by outcome and the journal's reason.");
-    for one in spoken {
+    for one in &spoken {
         family.sample(&[("protocol", one.name), ("outcome", "ok"), ("reason", "none")], one.logins.get());
         for (reason, count) in one.refused.each() {
             family.sample(&[("protocol", one.name), ("outcome", "refused"), ("reason", reason)], count);
         }
     }
     let mut family = page.family("gatepost_login_duration_seconds", H, "From a login to the decision on it.");
-    for one in spoken {
+    for one in &spoken {
         family.histogram(&[("protocol", one.name), ("outcome", "ok")], &one.took);
         family.histogram(&[("protocol", one.name), ("outcome", "refused")], &one.took_refused);
     }
     let help = "Connections that ended without a login, by the journal's reason.";
     let mut family = page.family("gatepost_disconnects_before_login_total", C, help);
-    for one in spoken {
+    for one in &house.metrics.spoken {
         for (reason, count) in one.left.each() {
             family.sample(&[("protocol", one.name), ("reason", reason)], count);
         }
     }
+    let letters: Vec<_> = house.metrics.spoken.iter().filter(|one| !one.signs_in).collect();
+    let mut family = page.family("gatepost_recipients_total", C, "Recipients of mail, by what became of them.");
+    for one in &letters {
+        for (outcome, count) in one.recipients.each() {
+            family.sample(&[("protocol", one.name), ("outcome", outcome)], count);
+        }
+    }
+    let mut family = page.family("gatepost_recipient_duration_seconds", H, "From MAIL to the last answer for a recipient.");
+    for one in &letters {
+        family.histogram(&[("protocol", one.name)], &one.took_mail);
+    }
 }
 
 fn sessions(house: &House, page: &mut Page) {
-    let spoken = &house.metrics.spoken;
+    let spoken: Vec<_> = house.metrics.spoken.iter().filter(|one| one.signs_in).collect();
     let mut family = page.family("gatepost_sessions", G, "Sessions that are relayed now.");
     spoken.iter().for_each(|one| family.sample(&[("protocol", one.name)], one.sessions.load(Ordering::Relaxed)));
     let mut family = page.family("gatepost_session_ends_total", C, "Sessions that have ended, by whom.");
-    for one in spoken {
+    for one in &spoken {
         for (by, count) in one.ended.each() {
             family.sample(&[("protocol", one.name), ("by", by)], count);
         }

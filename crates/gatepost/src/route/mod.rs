@@ -88,6 +88,8 @@ pub struct Route {
     pub notes: Vec<(Box<str>, Box<str>)>,
     /// `nodelay`: a refusal is answered at once and counts as no guess.
     pub quick: bool,
+    /// `protocol`: the server there speaks SMTP, and not what was spoken to us; of mail that is delivered.
+    pub smtp: bool,
     /// `proxy_maybe`: what to do where it leads to this server itself.
     pub maybe: Option<Maybe>,
     /// The database that named it, for messages.
@@ -116,7 +118,13 @@ pub struct Asked<'a> {
     pub mechanism: Mechanism,
     /// The protocol has a word for `proxy_noauth`.
     pub noauth: bool,
+    /// Nobody signs in: mail is delivered there.
+    pub delivery: bool,
 }
+
+/// Where SMTP and LMTP are served, where `protocol` is written and `port` is not.
+const SMTP_PORT: u16 = 25;
+const LMTP_PORT: u16 = 24;
 
 /// How long a backend must have been failing, where a row does not say, as Dovecot's default.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
@@ -198,7 +206,7 @@ pub fn decide(answer: &Answer, asked: &Asked<'_>, unknown: &mut dyn FnMut(&str))
             route.maybe = Some(Maybe { port_given: row.port()?.is_some(), local });
         }
         Verdict::SignIn(Box::new(route))
-    } else if row.flag("nologin") {
+    } else if row.flag("nologin") && !asked.delivery {
         row.refuse_unchecked_nologin()?;
         match row.name("host")? {
             Some(host) => Verdict::Refer(refer(&row, asked, host)?),
@@ -231,7 +239,13 @@ fn route(
     notes: Vec<(Box<str>, Box<str>)>,
 ) -> Result<Route, Failure> {
     let (secure, verify) = row.tls(asked.backend)?;
-    let default_port = if secure == Secure::Implicit { asked.ports.1 } else { asked.ports.0 };
+    let smtp = asked.delivery && row.speaks_smtp()?;
+    let default_port = match secure {
+        _ if smtp => SMTP_PORT,
+        _ if asked.delivery && row.flag("protocol") => LMTP_PORT,
+        Secure::Implicit => asked.ports.1,
+        Secure::Never | Secure::StartTls => asked.ports.0,
+    };
     let route = Route {
         protocol: asked.protocol,
         host: String::new(),
@@ -240,9 +254,9 @@ fn route(
         secure,
         verify,
         user: row.name("destuser")?.unwrap_or_else(|| row.answer.user.clone()),
-        master: row.name("master")?,
-        pass: row.pass()?,
-        mechanism: row.mechanism(asked.mechanism)?,
+        master: if asked.delivery { None } else { row.name("master")? },
+        pass: if asked.delivery { None } else { row.pass()? },
+        mechanism: if asked.delivery { None } else { row.mechanism(asked.mechanism)? },
         noauth: asked.noauth && (row.flag("proxy_noauth") || asked.backend.submission_login == SubmissionLogin::Xclient),
         source: row.address("source_ip")?,
         timeout: row.interval("proxy_timeout", Duration::from_millis(1))?.unwrap_or(asked.backend.proxy_timeout),
@@ -252,9 +266,14 @@ fn route(
         forward,
         notes,
         quick: row.flag("nodelay"),
+        smtp,
         maybe: None,
         database: row.answer.database.clone(),
     };
+    if asked.delivery {
+        // What is about passwords decides nothing here.
+        return Ok(route);
+    }
     if row.answer.checked == Checked::Nobody {
         row.refuse_unchecked(&route)?;
     }
@@ -288,6 +307,7 @@ fn local(route: &Route, asked: &Asked<'_>, answer: &Answer) -> Option<Box<Route>
         host,
         port,
         secure: Secure::Never,
+        smtp: false,
         source: None,
         user: answer.user.clone(),
         maybe: None,

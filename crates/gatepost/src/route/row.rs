@@ -102,6 +102,16 @@ impl Row<'_> {
         }
     }
 
+    /// `protocol` of a row for delivery: `lmtp`, which goes without saying, or `smtp`.
+    pub(super) fn speaks_smtp(&self) -> Result<bool, Failure> {
+        match self.answer.fields.get("protocol") {
+            None => Ok(false),
+            Some(text) if text.eq_ignore_ascii_case("lmtp") => Ok(false),
+            Some(text) if text.eq_ignore_ascii_case("smtp") => Ok(true),
+            Some(text) => Err(self.bad("protocol", format_args!("{text:?} is neither lmtp nor smtp"))),
+        }
+    }
+
     /// When TLS begins, and whether the certificate is checked.
     pub(super) fn tls(&self, backend: &Backend) -> Result<(Secure, bool), Failure> {
         // Both set: STARTTLS wins, as in Dovecot.

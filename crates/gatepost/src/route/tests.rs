@@ -15,7 +15,7 @@ fn answer(pairs: &[(&str, &str)], checked: Checked) -> Answer {
 }
 
 fn asked(backend: &Backend) -> Asked<'_> {
-    Asked { backend, protocol: "imap", ports: (143, 993), mechanism: Mechanism::Command, noauth: false }
+    Asked { backend, protocol: "imap", ports: (143, 993), mechanism: Mechanism::Command, noauth: false, delivery: false }
 }
 
 /// The decision over a row whose password was checked by a database, with a local backend or without.

@@ -99,6 +99,7 @@ pub fn door(listen: &Listen, protocol: &'static Protocol, bound: SocketAddr, pla
         cleartext_auth: listen.cleartext_auth,
         proxy_protocol: listen.proxy_protocol,
         xclient: listen.xclient,
+        bare_newline: listen.bare_newline,
         address: listen.address,
         bound,
         places,

@@ -50,6 +50,9 @@ impl Live {
             }
         }
         constant_rows(&meant, warn);
+        if let Some(chain) = &chain {
+            deaf_databases(&meant, chain, warn);
+        }
         let verified = match connector(&meant, true) {
             // Without a list of CAs only those logins fail that need one.
             Err(e) if meant.backend.tls_ca.is_none() => {
@@ -125,8 +128,10 @@ fn constant_rows(meant: &Meant, warn: &crate::users::Warn) {
         }
         let served = |name| block.protocols.is_empty() || block.protocols.iter().any(|known| known == name);
         for protocol in PROTOCOLS.iter().filter(|p| served(p.name) && meant.listen.iter().any(|l| l.protocol == p.name)) {
-            let (ports, noauth) = (protocol.ports(), protocol.noauth);
-            let asked = Asked { backend: &meant.backend, protocol: protocol.name, ports, mechanism: Mechanism::Command, noauth };
+            let (ports, noauth) = (protocol.ports(), protocol.login().is_some_and(|way| way.noauth));
+            let delivery = protocol.login().is_none();
+            let mechanism = Mechanism::Command;
+            let asked = Asked { backend: &meant.backend, protocol: protocol.name, ports, mechanism, noauth, delivery };
             let decided = route::decide(&answer, &asked, &mut |_| {});
             // Made for those who have signed in elsewhere, as it may be.
             let fine_if_vouched = || {
@@ -137,12 +142,26 @@ fn constant_rows(meant: &Meant, warn: &crate::users::Warn) {
             if let Err(failure) = decided
                 && !fine_if_vouched()
             {
-                remarks.push(format!("{at}: {}; whoever gets this row cannot sign in", failure.detail));
+                let what = if delivery { "no mail is delivered by this row" } else { "whoever gets this row cannot sign in" };
+                remarks.push(format!("{at}: {}; {what}", failure.detail));
             }
         }
         remarks.sort();
         remarks.dedup();
         remarks.into_iter().for_each(|remark| warn(remark));
+    }
+}
+
+/// Databases that know a user only together with a password say nothing of recipients: who is only there has no mail here.
+fn deaf_databases(meant: &Meant, chain: &Chain, warn: &crate::users::Warn) {
+    for protocol in PROTOCOLS.iter().filter(|p| p.login().is_none() && meant.listen.iter().any(|l| l.protocol == p.name)) {
+        for name in chain.deaf_to_recipients(protocol.name) {
+            warn(format!(
+                "users \"{name}\" is not asked for recipients ({}): its query looks at the password (%w); a user that only this \
+                 database knows is refused with 550 unless another [[users]] block knows it",
+                protocol.name
+            ));
+        }
     }
 }
 

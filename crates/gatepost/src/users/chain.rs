@@ -91,7 +91,7 @@ impl Chain {
         let mut asked = 0_usize;
         let mut blocks = self.blocks.iter();
         for block in blocks.by_ref() {
-            if let Some(why) = standing.passes_over(block, question.protocol) {
+            if let Some(why) = standing.passes_over(block, question) {
                 question.witness.saw(|| seen::passed_over(block, why));
                 continue;
             }
@@ -113,10 +113,16 @@ impl Chain {
         }
         blocks.for_each(|block| question.witness.saw(|| seen::passed_over(block, "the chain ended before it")));
         if asked == 0 && !standing.state {
-            let text = format!("no [[users]] block is asked for protocol {}", question.protocol);
+            let can = if question.delivery { " that can be asked without a password" } else { "" };
+            let text = format!("no [[users]] block{can} is asked for protocol {}", question.protocol);
             return Err(Failure::new(Side::Us, Kind::Lookup, text));
         }
         self.verdict(question, standing).await
+    }
+
+    /// The databases that a recipient is not looked up in, though they serve the protocol: they can only be asked with a password.
+    pub fn deaf_to_recipients<'a>(&'a self, protocol: &'a str) -> impl Iterator<Item = &'a str> {
+        self.blocks.iter().filter(move |block| block.serves(protocol) && block.needs_password()).map(|block| block.name.as_str())
     }
 
     /// Goes on counting where an older generation has counted, for databases of the same name.
@@ -146,6 +152,10 @@ impl Chain {
         }
         if let Some(trouble) = standing.trouble {
             return Err(trouble);
+        }
+        if let Some(name) = standing.found.as_ref().filter(|_| question.delivery) {
+            let text = format!("users \"{name}\": knows the user, and the rules of the chain (result_success) let nobody in");
+            return Err(Failure::new(Side::Users, Kind::Lookup, text));
         }
         if let Some(block) = standing.only_looked_up {
             let text = "noauthenticate, and no database behind it to check the password";
@@ -180,6 +190,8 @@ struct Standing<'c> {
     followed: (&'static str, Option<Then>),
     /// The last database asked had `noauthenticate`.
     only_looked_up: Option<&'c Block>,
+    /// The last database that knew the user.
+    found: Option<String>,
     /// Databases that said no without comparing a password.
     unproven: Vec<&'c Block>,
 }
@@ -204,14 +216,16 @@ impl<'c> Standing<'c> {
             no: None,
             followed: ("", None),
             only_looked_up: None,
+            found: None,
             unproven: Vec::new(),
         }
     }
 
     /// Why a database is not asked.
-    fn passes_over(&self, block: &Block, protocol: &str) -> Option<&'static str> {
+    fn passes_over(&self, block: &Block, question: &Question<'_>) -> Option<&'static str> {
         match block.skip {
-            _ if !block.serves(protocol) => Some("it is not for this protocol (protocols)"),
+            _ if question.delivery && block.needs_password() => Some("it can only be asked with a password (%w)"),
+            _ if !block.serves(question.protocol) => Some("it is not for this protocol (protocols)"),
             Skip::Authenticated if self.state => Some("an earlier one let the user in (skip = \"authenticated\")"),
             Skip::Unauthenticated if !self.state => Some("no earlier one let the user in (skip = \"unauthenticated\")"),
             _ => None,
@@ -226,6 +240,7 @@ impl<'c> Standing<'c> {
                 self.user = user;
                 self.fields = fields;
                 block.name.clone_into(&mut self.database);
+                self.found = Some(block.name.clone());
                 match proof {
                     Proof::Checked => self.checked = Checked::By(block.name.clone()),
                     Proof::NoPassword => self.nopassword = true,

@@ -106,6 +106,8 @@ impl fmt::Display for BuildProblem {
 pub struct Question<'a> {
     /// The name as the client said it, checked for form.
     pub user: &'a str,
+    /// Nobody signs in: where the mail of this user is delivered to is asked, and no password is compared.
+    pub delivery: bool,
     /// The password, where one was said.
     pub password: Option<&'a Password>,
     /// A peer in `[trust] login` says that the user has signed in: a password is not compared.
@@ -212,6 +214,11 @@ pub trait Users: Send + Sync {
     /// # Errors
     /// Only for trouble with the database (`Kind::Lookup`) or with what stands in the row (`Kind::Row`).
     fn find<'a>(&'a self, asked: &'a Asked<'a>) -> Finding<'a>;
+
+    /// It can only be asked together with a password, and so not for a recipient.
+    fn needs_password(&self) -> bool {
+        false
+    }
 
     /// How a `password` without `{SCHEME}` is to be read.
     fn default_scheme(&self) -> Scheme;

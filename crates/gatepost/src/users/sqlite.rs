@@ -132,6 +132,10 @@ impl Users for Sqlite {
         })
     }
 
+    fn needs_password(&self) -> bool {
+        self.query.uses_password()
+    }
+
     fn default_scheme(&self) -> Scheme {
         self.scheme
     }

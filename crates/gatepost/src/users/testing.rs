@@ -120,6 +120,7 @@ pub(super) fn question<'a>(user: &'a str, password: Option<&'a Password>, origin
     Question {
         vouched: false,
         user,
+        delivery: false,
         password,
         protocol: "imap",
         service: "imap",

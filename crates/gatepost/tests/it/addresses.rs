@@ -48,6 +48,7 @@ fn alice(port: u16, secure: Secure, ca: &Path) -> Result<SignedIn, Failure> {
 pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Option<&Path>) -> Result<SignedIn, Failure> {
     let route = Route {
         noauth: false,
+        smtp: false,
         protocol: "imap",
         host: NAME.to_owned(),
         address: None,
@@ -80,20 +81,23 @@ pub async fn alice_knowing(health: &Health, port: u16, secure: Secure, ca: Optio
         ourselves: Ourselves { reached: elsewhere, arrived: elsewhere, addresses: &[], ports: &[] },
         health,
         sources: &Sources::default(),
+        again: true,
         proxy_protocol: BackendProxy::Off,
         server: "mail.example.com",
         identity_refused: IdentityRefused::Fail,
         tell: &Nobody,
         witness: Witness::NOBODY,
     };
-    let credentials = || SignIn {
-        user: "alice".to_owned(),
-        master: None,
-        password: Secret::new(b"x".to_vec()),
-        mechanism: None,
-        noauth: false,
+    let credentials = || {
+        Some(SignIn {
+            user: "alice".to_owned(),
+            master: None,
+            password: Secret::new(b"x".to_vec()),
+            mechanism: None,
+            noauth: false,
+        })
     };
-    let dialect = protocol::find("imap").unwrap().dialect;
+    let dialect = protocol::find("imap").unwrap().login().unwrap().dialect;
     let words = Words { dialect, introduction: &|| None, sign_in: &credentials };
     let deadline = Instant::now() + route.timeout;
     let (route, addresses) = find(&means, route, deadline).await?;

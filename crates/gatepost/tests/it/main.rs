@@ -30,6 +30,7 @@ mod identity;
 mod injection;
 mod life;
 mod limits;
+mod lmtp;
 mod logs;
 mod metrics;
 mod misbehave;

@@ -17,7 +17,7 @@ const SHORT: usize = 6;
 const MASK: &[u8] = b"***";
 
 /// The ways in which our password may come back.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Echo(Vec<Secret<Vec<u8>>>);
 
 impl Echo {

@@ -2,6 +2,7 @@
 //!
 //! Values alone, filled in by whoever knows the route. What can be said of them at all is for the gate of the dance.
 
+use super::{Stumble, StumbleKind};
 use crate::login::Mechanism;
 use crate::origin::{ForwardField, Origin};
 use crate::secret::Password;
@@ -54,8 +55,8 @@ pub struct Plan {
     pub secure: Secure,
     /// Whom to introduce; `None` for backends that must not be told (`proxy_not_trusted`).
     pub introduce: Option<Introduction>,
-    /// How to sign in.
-    pub sign_in: SignIn,
+    /// How to sign in; `None` where nobody does, and the dance ends when the backend knows who is calling (delivery of mail).
+    pub sign_in: Option<SignIn>,
     /// Wait for each reply before the next command (`proxy_nopipelining`).
     pub one_at_a_time: bool,
     /// What to do where the backend offered to hear who is calling and then refused it.
@@ -64,6 +65,16 @@ pub struct Plan {
     pub server: String,
     /// What the client calls itself, for a backend that may know it and is not to hear it in an introduction.
     pub helo: Option<String>,
+}
+
+impl Plan {
+    /// Who signs in, for a dialect that is asked to.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub(crate) fn signs_in(&self) -> Result<&SignIn, Stumble> {
+        self.sign_in.as_ref().ok_or_else(|| Stumble::new(StumbleKind::Unspeakable, "nobody is to sign in"))
+    }
 }
 
 /// What becomes of a login whose backend refuses to hear who is calling (`identity_refused`).

@@ -22,7 +22,7 @@ pub(crate) fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
     Plan {
         secure,
         introduce: Some(Introduction { origin, client_id: Vec::new(), forward: Vec::new(), patience: None }),
-        sign_in: sign_in("joe", None, PASSWORD.as_bytes(), mechanism),
+        sign_in: Some(sign_in("joe", None, PASSWORD.as_bytes(), mechanism)),
         one_at_a_time: false,
         identity_refused: IdentityRefused::Continue,
         server: "proxy.example".into(),

@@ -17,7 +17,7 @@ fn plan(secure: Secure, mechanism: Option<Mechanism>) -> Plan {
     Plan {
         secure,
         introduce: None,
-        sign_in,
+        sign_in: Some(sign_in),
         one_at_a_time: false,
         identity_refused: IdentityRefused::Fail,
         server: "proxy.example".into(),

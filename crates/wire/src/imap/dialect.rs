@@ -78,7 +78,7 @@ impl Imap {
     /// The mechanism to sign in with; `None` for the LOGIN command.
     fn mechanism(&self, plan: &Plan) -> Result<Option<Box<dyn Client>>, Stumble> {
         let not_offered = |detail: &str| Stumble::new(StumbleKind::NotOffered, detail);
-        let sign_in = &plan.sign_in;
+        let sign_in = plan.signs_in()?;
         let disabled = self.has("LOGINDISABLED");
         if disabled && plan.secure == Secure::Never {
             return Err(not_offered("the backend says LOGINDISABLED, and the route asks for no TLS"));
@@ -111,7 +111,7 @@ impl Imap {
     fn sign_in(&mut self, plan: &Plan, out: &mut BytesMut) -> Result<Said, Stumble> {
         let Some(mut client) = self.mechanism(plan)? else {
             self.signing = "login";
-            let SignIn { user, password, .. } = &plan.sign_in;
+            let SignIn { user, password, .. } = plan.signs_in()?;
             let command = Command::Login { user: user.as_bytes().to_vec(), password: password.clone() };
             return self.command("L", &command, true, out);
         };

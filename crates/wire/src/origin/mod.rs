@@ -17,7 +17,7 @@ mod spelling;
 pub mod trust;
 pub mod xclient;
 pub mod xforward;
-mod xtext;
+pub(crate) mod xtext;
 
 use crate::login::Helo;
 use base64::Engine;

@@ -140,8 +140,17 @@ fn read_address(text: &str) -> Option<IpAddr> {
 /// The pairs of an introduction as `FORWARD` joins them, before base64: each that may be said, and with which the whole still
 /// `fits`; the others are named.
 fn joined(intro: &Introduction, fits: impl Fn(&[u8]) -> bool, left_out: &mut Vec<String>) -> Vec<u8> {
+    tab_joined(intro.origin.forward.iter().chain(&intro.forward), fits, left_out)
+}
+
+/// Pairs as Dovecot joins them: each that may be said, and with which the whole still `fits`; the others are named.
+pub(crate) fn tab_joined<'a>(
+    fields: impl IntoIterator<Item = &'a ForwardField>,
+    fits: impl Fn(&[u8]) -> bool,
+    left_out: &mut Vec<String>,
+) -> Vec<u8> {
     let mut pairs: Vec<u8> = Vec::new();
-    for field in intro.origin.forward.iter().chain(&intro.forward) {
+    for field in fields {
         let name = field.name.to_ascii_lowercase();
         let before = pairs.len();
         if before > 0 {
@@ -156,10 +165,14 @@ fn joined(intro: &Introduction, fits: impl Fn(&[u8]) -> bool, left_out: &mut Vec
     pairs
 }
 
-/// The pairs of `FORWARD`. One without `=` has an empty value: so Dovecot 2.3 spells those.
-fn read_forward(text: &str) -> Option<Vec<ForwardField>> {
+/// The pairs of `FORWARD`.
+pub(crate) fn read_forward(text: &str) -> Option<Vec<ForwardField>> {
     let joined = base64_decode(text.as_bytes())?;
-    let joined = std::str::from_utf8(joined.expose()).ok()?;
+    pairs_of_tabs(std::str::from_utf8(joined.expose()).ok()?)
+}
+
+/// Pairs joined by TAB. One without `=` has an empty value: so Dovecot 2.3 spells those.
+pub(crate) fn pairs_of_tabs(joined: &str) -> Option<Vec<ForwardField>> {
     let read = |pair: &str| {
         let pair = tab_unescaped(pair)?;
         let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));

@@ -57,7 +57,7 @@ pub(super) fn special(text: &[u8]) -> Option<Told> {
 }
 
 /// Undoes the xtext of a value that is no special one, and becomes none.
-pub(super) fn decoded(spelled: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decoded(spelled: &[u8]) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(spelled.len());
     let mut rest = spelled.iter();
     while let Some(octet) = rest.next() {
@@ -74,7 +74,7 @@ pub(super) fn decoded(spelled: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Xtext: a value in printable ASCII without blank, `+` and `=`.
-pub(super) fn encoded(octets: &[u8]) -> String {
+pub(crate) fn encoded(octets: &[u8]) -> String {
     let mut spelled = String::with_capacity(octets.len());
     for octet in octets {
         match octet {

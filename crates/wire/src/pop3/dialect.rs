@@ -201,10 +201,11 @@ impl Dialect for Pop3 {
                     self.notes.heard(0, || Shown::xclient(said.trim_ascii().strip_prefix(b"XCLIENT ").unwrap_or_default()));
                 }
                 // A password does not leave for a backend that may yet refuse to hear whose it is.
-                let at_once = plan.sign_in.master.is_some() || plan.sign_in.mechanism == Some(Mechanism::Plain);
+                let at_once =
+                    plan.sign_in.as_ref().is_some_and(|who| who.master.is_some() || who.mechanism == Some(Mechanism::Plain));
                 Ok(Said { alone: at_once && plan.identity_refused == IdentityRefused::Fail, secret: false })
             }
-            Ask::SignIn => self.sign_in(&plan.sign_in, out),
+            Ask::SignIn => self.sign_in(plan.signs_in()?, out),
         }
     }
 

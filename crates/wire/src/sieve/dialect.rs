@@ -199,7 +199,7 @@ impl Dialect for Sieve {
                 }
                 Ok(Said { alone: true, secret: false })
             }
-            Ask::SignIn => self.sign_in(&plan.sign_in, out),
+            Ask::SignIn => self.sign_in(plan.signs_in()?, out),
         }
     }
 

@@ -10,6 +10,7 @@ use super::capability::{self, keyword};
 use crate::login::{LOOPING, Referral, Refusal, Terms, Welcome};
 use crate::manners::{self, line};
 use crate::origin::xclient::smtp as xclient;
+use crate::origin::xforward;
 use crate::sasl::Server;
 use bytes::BytesMut;
 
@@ -24,26 +25,57 @@ const OURS: [&str; 2] = ["PIPELINING", "ENHANCEDSTATUSCODES"];
 
 /// What depends on this connection, and is for the front to say; and what is never so: that a client need not wait for the
 /// greeting (Exim's).
-const DEPENDS: [&str; 4] = ["STARTTLS", "AUTH", "XCLIENT", "PIPECONNECT"];
+const DEPENDS: [&str; 6] = ["STARTTLS", "AUTH", "XCLIENT", "XFORWARD", "XRCPTFORWARD", "PIPECONNECT"];
 
-/// `220 mail.example.com ESMTP text`, at the beginning and behind XCLIENT.
-pub(super) fn greeting(terms: &Terms, out: &mut BytesMut) {
-    line(out, format_args!("220 {} ESMTP {}", server(terms), shown(&terms.greeting, "Ready.")));
+/// What a front that takes letters can do for everybody, besides `SIZE`.
+const LETTERS: [&str; 3] = ["8BITMIME", "SMTPUTF8", "CHUNKING"];
+
+/// What such a front says by itself, or cannot do (BINARYMIME: line ends of letters are looked at).
+fn is_about_letters(line: &str) -> bool {
+    let keyword = line.split(' ').next().unwrap_or_default();
+    LETTERS.iter().chain(&["SIZE", "BINARYMIME"]).any(|word| word.eq_ignore_ascii_case(keyword))
 }
 
-/// The answer to EHLO: what is on offer, a capability a line. `attributes` are those of XCLIENT, where the peer may say it.
-pub(super) fn capabilities(terms: &Terms, attributes: Option<&str>, out: &mut BytesMut) {
+/// `220 mail.example.com ESMTP text`, at the beginning and behind XCLIENT; `protocol` is the word behind the name.
+pub(super) fn greeting(terms: &Terms, protocol: &str, out: &mut BytesMut) {
+    line(out, format_args!("220 {} {protocol} {}", server(terms), shown(&terms.greeting, "Ready.")));
+}
+
+/// What a front can do, beside what all can.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Announced {
+    /// The largest letter, and with it the words of servers that take letters.
+    pub(super) letters: Option<u64>,
+    /// Passwords are asked for, where they may be said.
+    pub(super) auth: bool,
+    /// The attributes of XCLIENT, where the peer may say it.
+    pub(super) xclient: Option<&'static str>,
+    /// Those of XFORWARD, and that of recipients.
+    pub(super) xforward: Option<&'static str>,
+}
+
+/// The answer to EHLO or LHLO: what is on offer, a capability a line.
+pub(super) fn capabilities(terms: &Terms, announced: &Announced, out: &mut BytesMut) {
     let mut lines = vec![server(terms).to_owned()];
     lines.extend(OURS.map(str::to_owned));
-    lines.extend(configured(&terms.capability));
+    if let Some(size) = announced.letters {
+        lines.push(format!("SIZE {size}"));
+        lines.extend(LETTERS.map(str::to_owned));
+    }
+    let more = configured(&terms.capability).into_iter();
+    lines.extend(more.filter(|line| announced.letters.is_none() || !is_about_letters(line)));
     if terms.starttls {
         lines.push("STARTTLS".to_owned());
     }
-    if terms.password_allowed {
+    if terms.password_allowed && announced.auth {
         lines.push(format!("AUTH {}", Server::SERVED.join(" ")));
     }
-    if let Some(attributes) = attributes {
+    if let Some(attributes) = announced.xclient {
         lines.push(format!("XCLIENT {attributes}"));
+    }
+    if let Some(attributes) = announced.xforward {
+        lines.push(format!("XFORWARD {attributes}"));
+        lines.push("XRCPTFORWARD".to_owned());
     }
     let last = lines.len().saturating_sub(1);
     for (n, text) in lines.into_iter().enumerate() {
@@ -127,6 +159,19 @@ fn configured(text: &str) -> Vec<String> {
     capability::lines(&words.join(" "))
 }
 
+/// What is wrong with an XFORWARD, without a name that we do not know.
+pub(super) fn of_xforward(malformed: &xforward::Malformed) -> String {
+    match malformed {
+        xforward::Malformed::Attribute { name, why } => {
+            match xforward::LISTED.split(' ').find(|known| known.eq_ignore_ascii_case(name)) {
+                Some(known) => format!("{known}: {why}"),
+                None => (*why).to_owned(),
+            }
+        }
+        xforward::Malformed::NoOperand => malformed.to_string(),
+    }
+}
+
 /// What is wrong with an XCLIENT, without a name that we do not know.
 pub(super) fn of_xclient(malformed: &xclient::Malformed) -> String {
     match malformed {
@@ -147,6 +192,8 @@ mod tests {
     use crate::login::Mechanism;
     use crate::login::played::terms;
 
+    const LOGIN: Announced = Announced { auth: true, letters: None, xclient: None, xforward: None };
+
     fn said(say: impl FnOnce(&mut BytesMut)) -> String {
         let mut out = BytesMut::new();
         say(&mut out);
@@ -164,18 +211,18 @@ mod tests {
             ("\u{e4} a\0b CHUNKING\r\n250 forged\r\n-ERR", "250-CHUNKING\r\n250-250\r\n250-forged\r\n"),
         ] {
             let given = Terms { capability: configured.into(), ..terms() };
-            assert_eq!(said(|out| capabilities(&given, None, out)), format!("{BEGIN}{expected}{END}"));
+            assert_eq!(said(|out| capabilities(&given, &LOGIN, out)), format!("{BEGIN}{expected}{END}"));
         }
         let clear = Terms { password_allowed: false, starttls: true, trusted: true, ..terms() };
         assert_eq!(
-            said(|out| capabilities(&clear, Some("ADDR PORT"), out)),
+            said(|out| capabilities(&clear, &Announced { xclient: Some("ADDR PORT"), ..LOGIN }, out)),
             format!("{BEGIN}250-STARTTLS\r\n250 XCLIENT ADDR PORT\r\n")
         );
         let bare = Terms { password_allowed: false, ..terms() };
         let expected = "250-mail.example.com\r\n250-PIPELINING\r\n250 ENHANCEDSTATUSCODES\r\n";
-        assert_eq!(said(|out| capabilities(&bare, None, out)), expected);
+        assert_eq!(said(|out| capabilities(&bare, &LOGIN, out)), expected);
         let many: String = (0..100_000).map(|n| format!("X{n} ")).collect();
-        assert!(said(|out| capabilities(&Terms { capability: many, ..terms() }, None, out)).len() < CAPABILITY_MAX + 200);
+        assert!(said(|out| capabilities(&Terms { capability: many, ..terms() }, &LOGIN, out)).len() < CAPABILITY_MAX + 200);
     }
 
     #[test]
@@ -219,11 +266,11 @@ mod tests {
     #[test]
     fn greeting_and_welcome_are_one_line() {
         assert_eq!(
-            said(|out| greeting(&Terms { greeting: "hi\r\n250 x".into(), ..terms() }, out)),
+            said(|out| greeting(&Terms { greeting: "hi\r\n250 x".into(), ..terms() }, "ESMTP", out)),
             "220 mail.example.com ESMTP hi??250 x\r\n"
         );
         let nameless = Terms { greeting: String::new(), server: "a b".into(), ..terms() };
-        assert_eq!(said(|out| greeting(&nameless, out)), "220 localhost ESMTP Ready.\r\n");
+        assert_eq!(said(|out| greeting(&nameless, "ESMTP", out)), "220 localhost ESMTP Ready.\r\n");
         assert_eq!(said(|out| greeted(&terms(), out)), "250 mail.example.com\r\n");
         let literal = Terms { server: "[192.0.2.1]".into(), ..terms() };
         assert_eq!(said(|out| greeted(&literal, out)), "250 [192.0.2.1]\r\n");

@@ -21,6 +21,8 @@ pub enum Command {
     Ehlo(String),
     /// `HELO`, likewise.
     Helo(String),
+    /// `LHLO`, which LMTP has in place of both (RFC 2033); only said, never heard here.
+    Lhlo(String),
     /// `STARTTLS`
     StartTls,
     /// `AUTH`
@@ -117,6 +119,7 @@ impl Command {
         let encoded;
         let (word, value): (&str, &[u8]) = match self {
             Command::Ehlo(name) if is_name(name.as_bytes()) => ("EHLO ", name.as_bytes()),
+            Command::Lhlo(name) if is_name(name.as_bytes()) => ("LHLO ", name.as_bytes()),
             Command::StartTls => ("STARTTLS", b""),
             Command::Quit => ("QUIT", b""),
             Command::Auth { mechanism, initial } => {
@@ -142,7 +145,7 @@ impl Command {
 }
 
 /// The first word in upper case, and what stands behind the blank.
-fn split(line: &[u8]) -> (Vec<u8>, &[u8]) {
+pub(super) fn split(line: &[u8]) -> (Vec<u8>, &[u8]) {
     let end = line.iter().position(|octet| matches!(octet, b' ' | b'\t')).unwrap_or(line.len());
     let (word, rest) = line.split_at_checked(end).unwrap_or((line, b""));
     (word.to_ascii_uppercase(), rest.get(1..).unwrap_or_default())
@@ -150,7 +153,7 @@ fn split(line: &[u8]) -> (Vec<u8>, &[u8]) {
 
 /// Computers have names of any letters, and their mail programs say them as they are: as with Dovecot, nobody's mail is
 /// refused for that, only the name cannot be said again.
-fn name(said: &[u8]) -> Result<String, Malformed> {
+pub(super) fn name(said: &[u8]) -> Result<String, Malformed> {
     match std::str::from_utf8(said) {
         Ok(name) if is_name(said) => Ok(name.to_owned()),
         _ if (1..=NAME_MAX).contains(&said.len()) => Ok(String::new()),
@@ -177,7 +180,7 @@ fn auth(words: &[u8]) -> Result<Command, Malformed> {
 /// A response of SASL that is not in base64.
 pub const NO_BASE64: Malformed = Malformed { code: "501 5.5.2", why: "Invalid base64 data." };
 
-fn syntax(why: &'static str) -> Malformed {
+pub(super) fn syntax(why: &'static str) -> Malformed {
     Malformed { code: "501 5.5.4", why }
 }
 

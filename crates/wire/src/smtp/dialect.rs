@@ -43,9 +43,11 @@ use crate::sasl::client::{Client, Login, Plain};
 use bytes::{BufMut, BytesMut};
 use std::collections::VecDeque;
 
-/// Submission, as one backend speaks it.
+/// Submission, as one backend speaks it; and the way up to the first mail of servers that take it from those they know.
 #[derive(Default)]
 pub struct Submission {
+    /// LHLO is said in place of EHLO, and LMTP's habits of XCLIENT count (RFC 2033).
+    lmtp: bool,
     /// Told in answer to the last EHLO; none since TLS or XCLIENT.
     told: Option<String>,
     /// What XCLIENT may say, of that.
@@ -93,9 +95,14 @@ enum Signing {
 }
 
 impl Submission {
-    /// A dialect for a fresh connection.
+    /// A dialect for a fresh connection, to a server that speaks SMTP.
     pub fn new() -> Self {
         Submission::default()
+    }
+
+    /// The same to one that speaks LMTP, where nobody signs in.
+    pub fn lmtp() -> Self {
+        Submission { lmtp: true, ..Submission::default() }
     }
 
     fn lists(&self, word: &str) -> bool {
@@ -108,7 +115,7 @@ impl Submission {
         let told = capability::words(reply.lines.iter().skip(1).copied());
         let attributes = told.split(' ').filter_map(|word| word.split_once('='));
         let attributes = attributes.filter(|(keyword, _)| keyword.eq_ignore_ascii_case("XCLIENT")).map(|(_, word)| word);
-        self.offered = Offered::read(&attributes.collect::<Vec<_>>().join(" "));
+        self.offered = Offered::read(&attributes.collect::<Vec<_>>().join(" ")).over_lmtp(self.lmtp);
         self.told = Some(told);
     }
 
@@ -134,7 +141,8 @@ impl Submission {
 
     fn ehlo(&mut self, name: &str, out: &mut BytesMut) -> Result<Said, Stumble> {
         self.by_client_name = name != self.server;
-        self.say_command(&Command::Ehlo(name.to_owned()), out)
+        let greeting = if self.lmtp { Command::Lhlo } else { Command::Ehlo };
+        self.say_command(&greeting(name.to_owned()), out)
     }
 
     /// Says who is calling, who has signed in, or both: the first command of it.
@@ -160,7 +168,7 @@ impl Submission {
 
     /// The mechanism to sign in with.
     fn mechanism(&self, plan: &Plan) -> Result<Box<dyn Client>, Stumble> {
-        let sign_in = &plan.sign_in;
+        let sign_in = plan.signs_in()?;
         let (plain, login) = (self.lists("AUTH=PLAIN"), self.lists("AUTH=LOGIN"));
         let any =
             self.told.iter().flat_map(|told| told.split(' ')).any(|word| capability::keyword(word).eq_ignore_ascii_case("AUTH"));
@@ -185,7 +193,7 @@ impl Submission {
 
     /// AUTH, with the first response where it fits into the line.
     fn auth(&mut self, plan: &Plan, out: &mut BytesMut) -> Result<Said, Stumble> {
-        let sign_in = &plan.sign_in;
+        let sign_in = plan.signs_in()?;
         let mut client = self.mechanism(plan)?;
         let mechanism = client.mechanism().to_owned();
         // Known from the plan without taking the response: base64, the words around it, and CRLF.
@@ -201,14 +209,15 @@ impl Submission {
     }
 
     fn sign_in(&mut self, plan: &Plan, out: &mut BytesMut) -> Result<Said, Stumble> {
-        if !plan.sign_in.noauth {
+        let sign_in = plan.signs_in()?;
+        if !sign_in.noauth {
             return self.auth(plan, out);
         }
         if !self.offered.takes_login() {
             let detail = "the backend does not list LOGIN behind XCLIENT, which proxy_noauth needs";
             return Err(Stumble::new(StumbleKind::NotOffered, detail));
         }
-        let said = self.xclient(plan, Some(&plan.sign_in.user), out)?;
+        let said = self.xclient(plan, Some(&sign_in.user), out)?;
         self.signing = Signing::Vouching(self.name(plan).to_owned());
         Ok(said)
     }
@@ -404,8 +413,11 @@ impl Dialect for Submission {
             (Ask::Introduce, _) | (Ask::SignIn, Signing::Vouching(_)) => "xclient",
             (Ask::SignIn, Signing::NotYet | Signing::Auth(..)) => "authenticate",
             (Ask::Capability | Ask::SignIn, _) => match self.behind {
+                Behind::Greeting if self.lmtp => "lhlo",
                 Behind::Greeting => "ehlo",
+                Behind::Tls if self.lmtp => "tls-lhlo",
                 Behind::Tls => "tls-ehlo",
+                Behind::Introduction if self.lmtp => "xclient-lhlo",
                 Behind::Introduction => "xclient-ehlo",
             },
         }

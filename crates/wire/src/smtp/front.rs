@@ -36,7 +36,7 @@
 //! stranger, what nobody wants, and to trust its number. HELP is answered, so that whoever tries it by hand learns what comes
 //! first. A client that cancels AUTH with `*` has done nothing bad.
 
-use super::answer;
+use super::answer::{self, Announced};
 use super::command::{Command, Malformed, NO_BASE64, greets};
 use super::shown;
 use super::{Caps, goodbye_line};
@@ -135,7 +135,7 @@ impl Front {
 
 impl login::Front for Front {
     fn greet(&mut self, out: &mut BytesMut) {
-        answer::greeting(&self.terms, out);
+        answer::greeting(&self.terms, "ESMTP", out);
     }
 
     fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Result<Step<LoginEvent>, Fault> {
@@ -320,7 +320,8 @@ impl Front {
             Command::Ehlo(name) => {
                 self.greeted_by(name, true);
                 let heard = self.terms.trusted && self.heeded != Heeded::Nothing;
-                answer::capabilities(&self.terms, heard.then(|| xclient::listed(self.may_vouch())), out);
+                let xclient = heard.then(|| xclient::listed(self.may_vouch()));
+                answer::capabilities(&self.terms, &Announced { auth: true, xclient, ..Announced::default() }, out);
             }
             Command::Helo(name) => {
                 self.greeted_by(name, false);
@@ -355,7 +356,7 @@ impl Front {
                 self.needs_login(out)?;
                 return Err(Fault::peer("bdat-before-login", "BDAT before login: what follows are no commands"));
             }
-            Command::Xclient(_) | Command::Other => self.bad("500 5.5.1", "Unknown command.", out)?,
+            Command::Xclient(_) | Command::Lhlo(_) | Command::Other => self.bad("500 5.5.1", "Unknown command.", out)?,
         }
         Ok((State::AwaitCommand, Flow::Next))
     }
@@ -441,7 +442,7 @@ impl Front {
         } else if said.client_ip.is_some() {
             self.heeded = Heeded::NoLogin;
         }
-        answer::greeting(&self.terms, out);
+        answer::greeting(&self.terms, "ESMTP", out);
         Ok((State::AwaitCommand, Flow::Tell(LoginEvent::Said(Box::new(said)))))
     }
 

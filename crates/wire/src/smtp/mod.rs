@@ -6,15 +6,17 @@
 //! * [`reply`]: what a backend answers;
 //! * [`capability`]: what is on offer, as words;
 //! * [`dialect`]: how the dance signs in to a backend;
-//! * [`position`]: where in the backend's stream a line of ours would do no harm, after login.
+//! * [`position`]: where in the backend's stream a line of ours would do no harm, after login;
+//! * [`message`]: servers that take mails: LMTP.
 //!
-//! Deliberately absent: envelopes and letters. Behind the login those bytes belong to the client and its server.
+//! Deliberately absent from the login way: envelopes and letters. Behind the login those bytes belong to the client and its server.
 
 mod answer;
 pub mod capability;
 pub mod command;
 pub mod dialect;
 pub mod front;
+pub mod message;
 pub mod position;
 pub mod reply;
 mod shown;

@@ -20,6 +20,7 @@ impl Command {
             Command::Helo(name) if name.is_empty() => Shown::plain("HELO ..."),
             Command::Ehlo(name) => free(format!("EHLO {name}")),
             Command::Helo(name) => free(format!("HELO {name}")),
+            Command::Lhlo(name) => free(format!("LHLO {name}")),
             Command::StartTls => Shown::plain("STARTTLS"),
             Command::Auth { mechanism: name, initial } => {
                 let initial = match initial.as_ref().map(Secret::expose) {

@@ -256,8 +256,8 @@ fn plan(note: &Note) -> Plan {
             forward: forward.into_iter().collect(),
             patience: text("patience").map(|seconds| Duration::from_secs(seconds.parse().unwrap())),
         }),
-        sign_in: SignIn {
-            user: text("user").expect("a user"),
+        sign_in: text("user").map(|user| SignIn {
+            user,
             master: text("master"),
             password: Secret::new(note.value("password").expect("a password").to_vec()),
             mechanism: text("mechanism").map(|mechanism| match mechanism.as_str() {
@@ -267,7 +267,7 @@ fn plan(note: &Note) -> Plan {
                 other => panic!("mechanism={other}"),
             }),
             noauth: note.has("noauth"),
-        },
+        }),
         one_at_a_time: note.has("one_at_a_time"),
         identity_refused: if note.has("identity_continue") { IdentityRefused::Continue } else { IdentityRefused::Fail },
         server: "proxy.example".into(),

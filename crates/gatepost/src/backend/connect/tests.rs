@@ -58,6 +58,7 @@ impl Tell for Nobody {
 
 fn route(at: SocketAddr) -> Route {
     Route {
+        smtp: false,
         protocol: "submission",
         host: at.ip().to_string(),
         address: Some(at.ip()),
@@ -86,6 +87,7 @@ async fn signed_in(at: SocketAddr, identity_refused: IdentityRefused) -> Result<
     let any_cert = Connector::new(ConnectPolicy { verify: false, ..ConnectPolicy::default() }).unwrap();
     let (health, sources) = (Health::default(), Sources::default());
     let means = Means {
+        again: true,
         resolver: &NoNames,
         verified: Err("nobody asks for TLS"),
         any_cert: &any_cert,
@@ -109,8 +111,15 @@ async fn signed_in(at: SocketAddr, identity_refused: IdentityRefused) -> Result<
         let origin = Origin::at_accept("192.0.2.7:5".parse().unwrap(), "192.0.2.1:587".parse().unwrap(), session);
         Some(Introduction { origin, client_id: Vec::new(), forward: Vec::new(), patience: None })
     };
-    let sign_in_as =
-        || SignIn { user: "joe".into(), master: None, password: Secret::new(b"secret".to_vec()), mechanism: None, noauth: false };
+    let sign_in_as = || {
+        Some(SignIn {
+            user: "joe".into(),
+            master: None,
+            password: Secret::new(b"secret".to_vec()),
+            mechanism: None,
+            noauth: false,
+        })
+    };
     let dialect = || -> Box<dyn Dialect> { Box::new(wire::smtp::dialect::Submission::new()) };
     let words = Words { dialect, introduction: &introduction, sign_in: &sign_in_as };
     sign_in(&means, &route(at), &[at], &words, Instant::now() + Duration::from_secs(20)).await

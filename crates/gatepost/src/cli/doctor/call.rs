@@ -5,7 +5,7 @@ use super::super::ask::{At, Lines, refusal};
 use super::super::{FAILED, UNREACHABLE};
 use super::witnessed::Witnessed;
 use crate::chance;
-use crate::protocol::Protocol;
+use crate::protocol::LoginWay;
 use bytes::BytesMut;
 use relay::conn::Conn;
 use relay::tls::connector::Connector;
@@ -30,7 +30,7 @@ const BEHIND_MAX: usize = 64 << 10;
 
 /// What is needed for it.
 pub struct Call<'a> {
-    pub protocol: &'static Protocol,
+    pub way: &'static LoginWay,
     pub listener: SocketAddr,
     pub secure: Secure,
     pub connector: Option<&'a Connector>,
@@ -115,13 +115,13 @@ impl Call<'_> {
         Plan {
             secure: self.secure,
             introduce,
-            sign_in: SignIn {
+            sign_in: Some(SignIn {
                 user: self.user.to_owned(),
                 master: None,
                 password: self.password.clone(),
                 mechanism: None,
                 noauth: false,
-            },
+            }),
             one_at_a_time: false,
             identity_refused: IdentityRefused::Continue,
             server: "doctor.gatepost.invalid".to_owned(),
@@ -131,7 +131,7 @@ impl Call<'_> {
 
     /// The dialogue, and what the backend says behind it.
     async fn talk(&self, conn: Conn) -> Result<Vec<u8>, Ended> {
-        let mut dance = Dance::new((self.protocol.dialect)(), self.plan(conn.local_addr()));
+        let mut dance = Dance::new((self.way.dialect)(), self.plan(conn.local_addr()));
         let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
         let mut conn = if self.secure == Secure::Implicit { self.shake(conn, &input).await? } else { conn };
         loop {
@@ -174,7 +174,7 @@ impl Call<'_> {
     /// Asks what the backend says of itself and of us, where the protocol has that, and leaves. Nothing in the mailbox is
     /// touched.
     async fn leave(&self, conn: &mut Conn, input: &mut BytesMut) -> Vec<u8> {
-        if conn.write_all(self.protocol.parting).await.is_ok() {
+        if conn.write_all(self.way.parting).await.is_ok() {
             while input.len() < BEHIND_MAX && matches!(conn.read(input, READ).await, Ok(read) if read > 0) {}
         }
         input.to_vec()

@@ -125,8 +125,11 @@ impl Identity {
         let log = self.backend_log.as_deref().map(BackendLog::open).transpose().map_err(|why| Stop::with(FAILED, why))?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Stop::with(FAILED, e.to_string()))?;
+        let Some(way) = protocol.login() else {
+            return Err(Stop::with(USAGE, format!("nobody signs in by {}", protocol.name)));
+        };
         let call = Call {
-            protocol,
+            way,
             listener,
             secure,
             connector: connector.as_ref(),
@@ -210,6 +213,8 @@ impl Identity {
         let status: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let listed = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
         let mut found: Vec<(&'static Protocol, SocketAddr, Secure)> = listed.filter_map(listener).collect();
+        // It signs in, which is not to be had everywhere.
+        found.retain(|(protocol, ..)| protocol.login().is_some());
         if let Some(name) = &self.protocol {
             if protocol::find(name).is_none() {
                 return Err(Stop::with(USAGE, format!("{name} is none of {}", protocol::names())));

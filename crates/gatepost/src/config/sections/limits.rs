@@ -12,6 +12,8 @@ use std::time::Duration;
 const RESERVED: usize = 256;
 /// More than any host has ports for; the default where descriptors are unlimited.
 pub(super) const MOST_CONNECTIONS: usize = 1_000_000;
+/// The most that one letter may be allowed to have.
+const MOST_OCTETS: usize = 2 * 1024 * 1024 * 1024;
 const COUNT: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 
 pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Limits {
@@ -52,6 +54,8 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Limits {
             default.lookup_timeout,
         ),
         lookups: section.read_or(r, "lookups", kinds::number(1..=65536), default.lookups),
+        message_size: section.read_or(r, "message_size", kinds::size(64 * 1024..=MOST_OCTETS), default.message_size),
+        recipients: section.read_or(r, "recipients", kinds::number(100..=100_000), default.recipients),
         drain: section.read_or(r, "drain", seconds(0, 86_400), default.drain),
         upgrade_drain: section.read_or(r, "upgrade_drain", seconds(0, 30 * 86_400), default.upgrade_drain),
     }
@@ -85,6 +89,8 @@ pub(crate) fn default_limits() -> Limits {
         guesses: 20,
         lookup_timeout: Duration::from_secs(5),
         lookups: 256,
+        message_size: 50 * 1024 * 1024,
+        recipients: 1000,
         drain: Duration::from_secs(30),
         upgrade_drain: Duration::from_secs(86_400),
     }

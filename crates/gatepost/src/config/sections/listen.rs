@@ -20,6 +20,7 @@ use crate::config::reading::{Item, Reading, Section, Told};
 use crate::config::written::What;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use wire::smtp::message::BareNewline;
 
 /// `tls`.
 pub(in super::super) const TLS: &[(&str, ListenTls)] = &[
@@ -43,8 +44,12 @@ pub(in super::super) const PROXY: &[(&str, ListenProxy)] =
 pub(in super::super) const XCLIENT: &[(&str, XclientAs)] = &[("usual", XclientAs::Usual), ("exim", XclientAs::Exim)];
 /// Whose protocols speak the XCLIENT that the key is about.
 const SMTP: &[&str] = &["submission"];
+/// `bare_newline`.
+pub(in super::super) const BARE_NEWLINE: &[(&str, BareNewline)] =
+    &[("normalize", BareNewline::Normalize), ("reject", BareNewline::Reject)];
+/// Whose protocols take letters.
+const LETTERS: &[&str] = &["lmtp"];
 
-const LATER: &[&str] = &["bare_newline"];
 /// The most `[[listen]]`.
 const MOST: usize = 1000;
 /// The most items of one `protocols` or `address`.
@@ -108,6 +113,12 @@ fn read_block(
         r.error_fix(told.at, "conflict", text, "take it out");
     }
     let xclient = xclient.map_or(XclientAs::Usual, |told| told.value);
+    let bare_newline = block.read(r, "bare_newline", kinds::word(BARE_NEWLINE));
+    if let Some(told) = bare_newline.as_ref().filter(|_| !protocols.known.iter().any(|row| LETTERS.contains(&row.value.base))) {
+        let text = "`listen.bare_newline` has no effect here: letters are read by LMTP alone";
+        r.error_fix(told.at, "conflict", text, "take it out");
+    }
+    let bare_newline = bare_newline.map_or(BareNewline::Normalize, |told| told.value);
     let connections = block.read(r, "connections", kinds::number(1..=MOST_CONNECTIONS)).map(|told| told.value);
     let written = block.has("address");
     let addresses = match block.read(r, "address", addresses) {
@@ -116,7 +127,6 @@ fn read_block(
         None if written => Vec::new(),
         None => vec![Told { value: Address::DEFAULT, at: block.at }],
     };
-    block.later(r, LATER);
 
     let mut out = Vec::new();
     let mut complained = BTreeSet::new();
@@ -152,6 +162,7 @@ fn read_block(
                 cleartext_auth,
                 proxy_protocol,
                 xclient: if SMTP.contains(&protocol.base) { xclient } else { XclientAs::Usual },
+                bare_newline: if LETTERS.contains(&protocol.base) { bare_newline } else { BareNewline::Normalize },
                 connections,
                 at: r.told_place(at),
             };
@@ -298,7 +309,8 @@ fn tell_no_certificate(r: &mut Reading<'_>, at: Spot, protocol: &ProtocolName) {
 
 /// A listener that refuses everybody's password is seldom meant.
 fn warn_of_no_login(r: &mut Reading<'_>, block: &Section, listen: &[Listen], auth: CleartextAuth, terms: &Terms) {
-    let clear = || listen.iter().filter(|listen| listen.tls == ListenTls::None);
+    // Nobody signs in where letters are taken.
+    let clear = || listen.iter().filter(|listen| listen.tls == ListenTls::None && !LETTERS.contains(&listen.protocol));
     // A balancer on this host brings clients that are not.
     let balanced = clear().any(|listen| listen.proxy_protocol != ListenProxy::Off);
     let outside = balanced || clear().any(|listen| !listen.address.ip().is_loopback());

@@ -9,6 +9,7 @@ mod host;
 mod imap;
 mod limits;
 mod listen;
+mod lmtp;
 mod local;
 mod log;
 mod managesieve;
@@ -26,6 +27,7 @@ pub(super) use admin::default_admin;
 pub(crate) use backend::default_backend;
 pub(super) use imap::default_imap;
 pub(crate) use limits::default_limits;
+pub(super) use lmtp::default_lmtp;
 pub(super) use log::{DEFAULT_FACILITY, default_log, default_socket};
 pub(super) use managesieve::default_managesieve;
 pub(super) use pop3::default_pop3;
@@ -34,7 +36,7 @@ pub(super) use submission::default_submission;
 /// The words of each key that takes one of several, for reading and for writing.
 pub(super) mod words {
     pub(in super::super) use super::backend::{LOGIN, PROXY as BACKEND_PROXY, REFUSED, TLS as BACKEND_TLS};
-    pub(in super::super) use super::listen::{CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS, XCLIENT};
+    pub(in super::super) use super::listen::{BARE_NEWLINE, CLEARTEXT_AUTH, PROXY as LISTEN_PROXY, TLS as LISTEN_TLS, XCLIENT};
     pub(in super::super) use super::log::{FACILITY, FORMAT, LEVEL, TARGET};
     pub(in super::super) use super::trust::BEFORE_TLS;
     pub(in super::super) use super::users::{SKIP, THEN};
@@ -90,6 +92,9 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
     let mut submission = protocol.section(r, "submission");
     let submission_meant = submission::read(r, &mut submission);
     submission.finish(r);
+    let mut lmtp = protocol.section(r, "lmtp");
+    let lmtp_meant = lmtp::read(r, &mut lmtp);
+    lmtp.finish(r);
     protocol.later(r, r.catalog.later_protocols);
     protocol.finish(r);
     let mut limits = root.section(r, "limits");
@@ -114,6 +119,7 @@ pub(super) fn meant(r: &mut Reading<'_>, mut root: Section) -> Meant {
         pop3: pop3_meant,
         managesieve: managesieve_meant,
         submission: submission_meant,
+        lmtp: lmtp_meant,
         limits: limits_meant,
         log: log_meant,
         admin: admin_meant,

@@ -21,7 +21,8 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Server {
     let user = section.read(r, "user", user_name).map(|told| told.value);
     let control = section.read_or(r, "control", socket, default.control);
     let threads = section.read_or(r, "threads", kinds::number(1..=1024), default.threads);
-    Server { name, user, control, threads }
+    let temp_dir = section.read_or(r, "temp_dir", directory, default.temp_dir);
+    Server { name, user, control, threads, temp_dir }
 }
 
 /// The defaults on this host.
@@ -30,6 +31,7 @@ pub(in super::super) fn default_server() -> Server {
         name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         user: None,
         control: PathBuf::from("/run/gatepost/control.sock"),
+        temp_dir: std::env::temp_dir(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
@@ -54,6 +56,21 @@ pub(super) fn user_name(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> 
         return Some(name);
     }
     r.error(item.value.at, "value", format!("`{}`: {} is no name of a system user or group", item.name, shown(&name)));
+    None
+}
+
+/// A directory that is there. Whether files can be made in it is seen when the first one is.
+fn directory(r: &mut Reading<'_>, item: &Item<'_>) -> Option<PathBuf> {
+    let path = kinds::path(r, item)?;
+    if path.is_dir() {
+        return Some(path);
+    }
+    r.error_fix(
+        item.value.at,
+        "path",
+        format!("`{}`: {} is no directory", item.name, kinds::shown_path(&path)),
+        "name one that the service may write to, such as \"/var/tmp\", or leave it out",
+    );
     None
 }
 

@@ -24,7 +24,7 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Submission {
     let default = default_submission();
     Submission {
         capability: section.read(r, "capability", capability).map(|told| told.value),
-        greeting: section.read_or(r, "greeting", greeting(LONGEST_GREETING), default.greeting),
+        greeting: section.read_or(r, "greeting", greeting_of_smtp, default.greeting),
         login_timeout: section.read_or(
             r,
             "login_timeout",
@@ -40,6 +40,11 @@ pub(super) fn read(r: &mut Reading<'_>, section: &mut Section) -> Submission {
     }
 }
 
+/// What stands behind the server's name in the first line.
+pub(super) fn greeting_of_smtp(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
+    greeting(LONGEST_GREETING)(r, item)
+}
+
 /// The defaults.
 pub(in super::super) fn default_submission() -> Submission {
     Submission {
@@ -52,7 +57,7 @@ pub(in super::super) fn default_submission() -> Submission {
 
 /// RFC 5321 section 4.1.1.1: keywords, each perhaps with a parameter behind `=` (`SIZE=52428800`). What depends on the connection
 /// is ours to add.
-fn capability(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
+pub(super) fn capability(r: &mut Reading<'_>, item: &Item<'_>) -> Option<String> {
     names(r, item, LONGEST_CAPABILITY, |words| {
         if words.is_empty() {
             return Err(("names no capability".to_owned(), "leave it out: then it is learnt from the backends"));

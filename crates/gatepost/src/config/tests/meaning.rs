@@ -41,6 +41,9 @@ proxy_protocol = "required"
 [[listen]]
 protocols = ["managesieve", "submission"]
 xclient = "exim"
+[[listen]]
+protocol = "lmtp"
+bare_newline = "reject"
 [[users]]
 driver = "static"
 username_format = "%Ln"
@@ -99,6 +102,12 @@ capability = "8BITMIME  SIZE=52428800"
 greeting = "Hello"
 login_timeout = "1m"
 idle_timeout = "12m"
+[protocol.lmtp]
+capability = "DSN"
+greeting = "Hello"
+idle_timeout = "10m"
+recipient_delimiter = "+-"
+soft_bounce = true
 [limits]
 line = "64KiB"
 literal = "65B"
@@ -115,6 +124,8 @@ exempt = ["192.0.2.40", "2001:db8:4::/64"]
 guesses = 10
 lookup_timeout = "3s"
 lookups = 12
+message_size = "1MiB"
+recipients = 200
 drain = "1h"
 upgrade_drain = "7d"
 [log]
@@ -156,7 +167,7 @@ fn every_key_has_its_meaning() {
     dir.put("gatepost.toml", FULL.as_bytes());
     let loaded = dir.load().unwrap();
     assert_eq!(loaded.warnings, [], "a pin makes up for tls_verify = false, and all listeners offer TLS");
-    let Meant { server, tls, trust, listen, users, backend, imap, pop3, managesieve, submission, limits, log, admin } =
+    let Meant { server, tls, trust, listen, users, backend, imap, pop3, managesieve, submission, lmtp, limits, log, admin } =
         loaded.meant;
     let file = |name: &str| dir.0.join(name);
 
@@ -174,8 +185,20 @@ fn every_key_has_its_meaning() {
     let told: Vec<_> = listen
         .iter()
         .map(|one| {
-            let Listen { protocol, address, optional, tls, cleartext_auth, proxy_protocol, xclient, connections, at: _ } = one;
+            let Listen {
+                protocol,
+                address,
+                optional,
+                tls,
+                cleartext_auth,
+                proxy_protocol,
+                xclient,
+                bare_newline,
+                connections,
+                at: _,
+            } = one;
             assert_eq!(*xclient == meant::XclientAs::Exim, *protocol == "submission");
+            assert_eq!(*bare_newline == wire::smtp::message::BareNewline::Reject, *protocol == "lmtp");
             let most = connections.map_or(String::new(), |most| format!(" {most}"));
             format!("{protocol} {address} {tls:?} {cleartext_auth:?} {proxy_protocol:?} {optional}{most}")
         })
@@ -199,6 +222,8 @@ fn every_key_has_its_meaning() {
             "managesieve [::]:4190 StartTls Loopback Off true",
             "submission 0.0.0.0:587 StartTls Loopback Off true",
             "submission [::]:587 StartTls Loopback Off true",
+            "lmtp 0.0.0.0:24 StartTls Loopback Off true",
+            "lmtp [::]:24 StartTls Loopback Off true",
         ]
     );
     assert_eq!(listen[0].cleartext_auth, CleartextAuth::Never);
@@ -270,6 +295,14 @@ fn every_key_has_its_meaning() {
         idle_timeout: Duration::from_secs(720),
     };
     assert_eq!(submission, expected);
+    let expected = meant::Lmtp {
+        capability: Some("DSN".into()),
+        greeting: "Hello".into(),
+        idle_timeout: Duration::from_secs(600),
+        recipient_delimiter: "+-".into(),
+        soft_bounce: true,
+    };
+    assert_eq!(lmtp, expected);
 
     let expected = meant::Limits {
         line: 65536,
@@ -287,6 +320,8 @@ fn every_key_has_its_meaning() {
         guesses: 10,
         lookup_timeout: Duration::from_secs(3),
         lookups: 12,
+        message_size: 1024 * 1024,
+        recipients: 200,
         drain: Duration::from_secs(3600),
         upgrade_drain: Duration::from_secs(7 * 86_400),
     };

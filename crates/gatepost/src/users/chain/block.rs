@@ -142,6 +142,11 @@ impl Block {
         self.protocols.is_empty() || self.protocols.iter().any(|name| name == protocol)
     }
 
+    /// It can only be asked together with a password.
+    pub(super) fn needs_password(&self) -> bool {
+        self.users.needs_password()
+    }
+
     /// How many lookups are under way.
     pub(super) fn under_way(&self) -> usize {
         self.lookups.saturating_sub(self.gate.available_permits())
@@ -162,6 +167,11 @@ impl Block {
             Ok(None) => return self.unknown("unknown user"),
             Err(failure) => return Outcome::Trouble(failure),
         };
+        if self.deny && question.delivery {
+            // Nobody said what is to become of the mail of those who may not sign in.
+            let text = "user stands in this deny list; whether it has mail is not known by that";
+            return Outcome::Trouble(self.trouble(Kind::Row, text));
+        }
         if self.deny {
             return Outcome::No { why: credentials(String::new()), known: true, proven: false };
         }
@@ -209,6 +219,9 @@ impl Block {
             if let Some(nets) = fields.take(name)
                 && !allows(&nets, ip).map_err(|net| bad(format!("{name}: \"{}\" is no network", net.escape_debug())))?
             {
+                if asked.question.delivery {
+                    return Err(bad(format!("{name}: {ip}, which brings mail for this user, is not among them")));
+                }
                 return Ok(self.unknown(&format!("{ip} is not in {name}")).quick(quick));
             }
         }
@@ -216,6 +229,10 @@ impl Block {
         let nopassword = fields.take("nopassword").is_some();
         let password = fields.take("password").filter(|text| !text.is_empty());
         let bare = fields.take("password_noscheme").filter(|text| !text.is_empty());
+        if asked.question.delivery {
+            fields.remove("noauthenticate");
+            return Ok(Outcome::In { user, fields, proof: Proof::Earlier });
+        }
         if fields.take("noauthenticate").is_some() {
             return Ok(Outcome::LookedUp { user, fields });
         }

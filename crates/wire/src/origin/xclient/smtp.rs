@@ -32,9 +32,16 @@ pub fn listed(may_vouch: bool) -> &'static str {
     }
 }
 
+/// The same in answer to LHLO: nobody signs in by LMTP, and pairs travel with each recipient (`XRCPTFORWARD`).
+pub const LISTED_BY_LMTP: &str =
+    "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT REVERSE_NAME SESSION TTL TIMEOUT DESTNAME CLIENT-TRANSPORT";
+
 /// What a server lists behind XCLIENT in its EHLO reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Offered(u16);
+pub struct Offered {
+    attributes: u16,
+    lmtp: bool,
+}
 
 impl Offered {
     /// From the words behind XCLIENT, in any case. Unknown ones are passed over.
@@ -43,6 +50,13 @@ impl Offered {
             .split_ascii_whitespace()
             .filter_map(|word| Attribute::named(word.as_bytes()))
             .fold(Offered::default(), Offered::with)
+    }
+
+    /// It was listed in answer to LHLO: such servers are Dovecot's kind, which has known `LMTP` from the beginning, and `IPV6:`
+    /// only since later.
+    #[must_use]
+    pub fn over_lmtp(self, lmtp: bool) -> Offered {
+        Offered { lmtp, ..self }
     }
 
     /// A user can be named.
@@ -57,11 +71,11 @@ impl Offered {
     }
 
     fn lists(self, attribute: Attribute) -> bool {
-        self.0 & attribute.bit() != 0
+        self.attributes & attribute.bit() != 0
     }
 
     fn with(self, attribute: Attribute) -> Offered {
-        Offered(self.0 | attribute.bit())
+        Offered { attributes: self.attributes | attribute.bit(), ..self }
     }
 }
 

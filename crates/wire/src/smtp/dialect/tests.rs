@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 fn plan(secure: Secure, mechanism: Option<Mechanism>, noauth: bool) -> Plan {
     let mut plan = played::plan(secure, mechanism);
-    plan.sign_in.noauth = noauth;
+    plan.sign_in.as_mut().unwrap().noauth = noauth;
     if let Some(introduction) = &mut plan.introduce {
         introduction.origin.helo = Some(Told::Known("client.example".into()));
     }
@@ -85,7 +85,7 @@ proptest! {
         let mut dialect = Submission { told: Some("AUTH=PLAIN".into()), ..Submission::new() };
         let mut out = BytesMut::new();
         let response = Plain::new(&sign_in).next().unwrap().octets;
-        let said = dialect.sign_in(&Plan { sign_in, ..plan }, &mut out).unwrap();
+        let said = dialect.sign_in(&Plan { sign_in: Some(sign_in), ..plan }, &mut out).unwrap();
         let longest = 512 - "AUTH PLAIN \r\n".len();
         let fits = base64_encode(response.expose()).expose().len() <= longest;
         prop_assert_eq!(said.secret, fits);

@@ -163,7 +163,7 @@ impl Meeting {
         let plan = Plan {
             secure,
             introduce,
-            sign_in,
+            sign_in: Some(sign_in),
             one_at_a_time: chunk.is_multiple_of(2),
             identity_refused: IdentityRefused::Fail,
             server: "proxy.example".into(),

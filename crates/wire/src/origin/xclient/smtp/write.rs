@@ -185,7 +185,7 @@ fn client(intro: &Introduction, offered: Offered, left_out: &mut Vec<String>) ->
     ];
     match origin.spoke {
         // Only Dovecot knows it, and Dovecot lists SESSION. There is no word for what is not known.
-        Some(MailProtocol::Lmtp) if !offered.lists(Attribute::Session) => {}
+        Some(MailProtocol::Lmtp) if !offered.lists(Attribute::Session) && !offered.lmtp => {}
         Some(spoke) => words.push(word(Attribute::Proto, spoke.as_str())),
         None => {}
     }
@@ -199,7 +199,7 @@ fn client(intro: &Introduction, offered: Offered, left_out: &mut Vec<String>) ->
 
 fn address(ip: IpAddr, offered: Offered) -> String {
     match unmapped(ip) {
-        IpAddr::V6(ip) if !offered.wants_one_command() => format!("IPV6:{ip}"),
+        IpAddr::V6(ip) if !offered.wants_one_command() && !offered.lmtp => format!("IPV6:{ip}"),
         ip => ip.to_string(),
     }
 }

@@ -1,0 +1,529 @@
+//! One connection to a server that takes mails, by LMTP or SMTP, and the mails that go by it one after the other.
+//!
+//! What it promises:
+//!
+//! * *Every recipient gets the server's own answer, or one that says that there was none.* A server that closes, hangs, answers too
+//!   few lines or none that are replies leaves those without an answer at `451`; a server that answers too many is left.
+//! * *A yes is a reply to the end of this letter*, read from the connection. Nothing else makes one.
+//! * *A server has bounded time*: the route's for each command, [`PIECE`] for a piece of the letter, [`FINAL`] for the last answers.
+//! * *Nothing is held*: the letter is read piece by piece as the server takes it.
+//!
+//! Who sent the mail is said anew ahead of each `MAIL` (XFORWARD), to servers that offer to hear it, and a no to that is only
+//! written down: it informs, and decides nothing. A connection is told once who is calling (XCLIENT), so it serves one client.
+//!
+//! RFC 5321, RFC 2033 section 4.2 (a reply for each recipient), RFC 2920, RFC 3030.
+
+use crate::backend::connect::{self, Identity, SignedIn};
+use crate::backend::health::{Place, SessionHere};
+use crate::failure::Failure;
+use crate::inbound::hold::Held;
+use crate::journal::Level;
+use crate::login::house::{House, Live};
+use crate::protocol::Protocol;
+use crate::route::Route;
+use crate::trace::Tap;
+use crate::witness::{Ear, Witness};
+use bytes::{Buf, Bytes, BytesMut};
+use relay::TlsFacts;
+use relay::conn::Conn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::dance::Introduction;
+use wire::dance::dialect::Dialect;
+use wire::encode::escaped;
+use wire::envelope::{Mail, Rcpt, Verdict};
+use wire::origin::xforward::{self, Forwarded};
+use wire::origin::{HopsLeft, Origin, SessionId};
+use wire::overheard::{Line, text};
+use wire::smtp::dialect::Submission;
+use wire::smtp::message::command::{write_mail, write_rcpt};
+use wire::smtp::message::letter::Stuffing;
+use wire::smtp::message::offers::Offers;
+use wire::smtp::reply;
+
+/// For the answer to a command, unless the route has more patience: servers look up users and names.
+const COMMAND: Duration = Duration::from_secs(30);
+/// For a server to take a piece of a letter (RFC 5321 section 4.5.3.2.5).
+const PIECE: Duration = Duration::from_secs(180);
+/// For the answers behind a letter: as long as clients wait for ours, less what they need to hear it (RFC 5321 section 4.5.3.2.6).
+const FINAL: Duration = Duration::from_secs(590);
+/// How long a server that has closed or refused in the middle of a letter may take for what it has to say of it.
+const PARTING: Duration = Duration::from_secs(5);
+/// The longest reply that is read, in octets.
+const REPLY_MAX: usize = 8192;
+/// What one read may bring.
+const READ: usize = 4096;
+/// Recipients that are said before their answers are read.
+const GROUP: usize = 100;
+
+/// What all connections of a client's mail have in common.
+#[derive(Clone)]
+pub struct Ground {
+    /// The protocol that the client speaks.
+    pub protocol: &'static Protocol,
+    /// What every session finds in place.
+    pub house: Arc<House>,
+    /// The configuration of this mail.
+    pub live: Arc<Live>,
+    /// Who brings it.
+    pub origin: Arc<Origin>,
+    /// Who follows.
+    pub tap: Option<Arc<Tap>>,
+}
+
+/// A connection.
+pub struct Courier {
+    conn: Conn,
+    input: BytesMut,
+    offers: Offers,
+    smtp: bool,
+    one_at_a_time: bool,
+    /// For each command.
+    patience: Duration,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// The route's host.
+    pub host: String,
+    /// TLS there.
+    pub tls: Option<TlsFacts>,
+    /// How the server was told who is calling.
+    pub identity: Identity,
+    state: State,
+    tap: Option<Arc<Tap>>,
+    /// Counted among the sessions of the server.
+    _here: SessionHere,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No mail was begun.
+    Ready,
+    /// MAIL was taken.
+    Begun,
+    /// Nothing can be said any more.
+    Gone,
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub struct Lost(String);
+
+impl Lost {
+    /// What its recipients hear.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::new(451, (4, 2), "The connection to the mailbox's server was lost.")
+    }
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Courier {
+    /// Connects, and tells the server who is calling. `number` sets the connections of one client's session apart.
+    ///
+    /// # Errors
+    /// No address of the route would have us.
+    pub async fn open(
+        ground: &Ground,
+        route: &Route,
+        addresses: &[SocketAddr],
+        hops: HopsLeft,
+        number: u32,
+    ) -> Result<Courier, Failure> {
+        let Ground { protocol, house, live, origin, tap } = ground;
+        let witness = Witness::of(tap.as_deref().map(|tap| tap as &dyn Ear));
+        let means = house.means(live, origin, witness, false);
+        let deadline = Instant::now() + route.timeout;
+        let session = SessionId::new(&format!("{}:P{number}", origin.session)).unwrap_or_else(|| origin.session.clone());
+        let introduction = || {
+            route.introduce.then(|| Introduction {
+                // Pairs travel with each recipient.
+                origin: Origin { hops, session: session.clone(), forward: Vec::new(), ..(**origin).clone() },
+                client_id: Vec::new(),
+                forward: Vec::new(),
+                patience: None,
+            })
+        };
+        let dialect: fn() -> Box<dyn Dialect> =
+            if route.smtp { || Box::new(Submission::new()) } else { || Box::new(Submission::lmtp()) };
+        let words = connect::Words { dialect, introduction: &introduction, sign_in: &|| None };
+        let reached = connect::sign_in(&means, route, addresses, &words, deadline).await?;
+        let SignedIn { conn, address, leftover, learnt, tls, identity, identity_refused, .. } = reached;
+        if let Some(words) = identity_refused {
+            let text = format_args!("backend {address}: it refused to hear who is calling: {words}");
+            house.journal.say(Level::Warning, "identity-refused", &text);
+        }
+        let learnt = learnt.unwrap_or_default();
+        if !route.smtp {
+            house.learnt.told(protocol, address, &learnt);
+        }
+        Ok(Courier {
+            conn,
+            input: leftover,
+            offers: Offers::read(&learnt),
+            smtp: route.smtp,
+            one_at_a_time: route.one_at_a_time,
+            patience: COMMAND.max(route.timeout),
+            address,
+            host: route.host.clone(),
+            tls,
+            identity,
+            state: State::Ready,
+            tap: tap.clone(),
+            _here: house.health.session(Place::new(address, route)),
+        })
+    }
+
+    /// It can take another mail.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Ready && self.input.is_empty()
+    }
+
+    /// What it offers.
+    pub fn offers(&self) -> &Offers {
+        &self.offers
+    }
+
+    /// Begins a mail with its first recipients. The answers, one for each; where MAIL was refused it is the answer for all.
+    ///
+    /// # Errors
+    /// The connection is lost; nobody was taken.
+    pub async fn begin(&mut self, mail: &Mail, forwarded: &Forwarded, rcpts: &[Rcpt]) -> Result<Vec<Verdict>, Lost> {
+        let Offers { smtputf8, .. } = self.offers;
+        if mail.smtputf8 && !smtputf8 {
+            let no = Verdict::new(550, (6, 7), "The mailbox's server does not take SMTPUTF8.");
+            return Ok(vec![no; rcpts.len()]);
+        }
+        if mail.size.is_some_and(|size| self.offers.too_large(size)) {
+            return Ok(vec![Verdict::new(552, (3, 4), "The letter is larger than the mailbox's server takes."); rcpts.len()]);
+        }
+        let mut out = BytesMut::new();
+        let forwards = xforward::write(forwarded, self.offers.xforward, &mut out);
+        self.note(&out);
+        if self.waits() && forwards > 0 {
+            let commands = out.split();
+            for command in commands.split_inclusive(|octet| *octet == b'\n') {
+                self.say(command).await?;
+                self.forward_reply().await?;
+            }
+        }
+        let mail_at = out.len();
+        write_mail(mail, mail.size, &self.offers, &mut out);
+        self.note(out.get(mail_at..).unwrap_or_default());
+        if self.waits() {
+            self.say(&out).await?;
+            let answer = self.verdict((1, 0)).await?;
+            if !answer.is_yes() {
+                return Ok(vec![answer; rcpts.len()]);
+            }
+            self.state = State::Begun;
+            return self.more(rcpts).await;
+        }
+        // Everything at once (RFC 2920): what is taken is known by the answers.
+        let (first, rest) = rcpts.split_at(rcpts.len().min(GROUP));
+        self.recipients(first, &mut out);
+        self.say(&out).await?;
+        for _ in 0..forwards {
+            self.forward_reply().await?;
+        }
+        let answer = self.verdict((1, 0)).await?;
+        let mut verdicts = Vec::with_capacity(rcpts.len());
+        for _ in first {
+            verdicts.push(self.verdict((1, 5)).await?);
+        }
+        if !answer.is_yes() {
+            return Ok(vec![answer; rcpts.len()]);
+        }
+        self.state = State::Begun;
+        if !rest.is_empty() {
+            verdicts.extend(self.more(rest).await?);
+        }
+        Ok(verdicts)
+    }
+
+    /// Says more recipients of the mail that was begun.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn more(&mut self, rcpts: &[Rcpt]) -> Result<Vec<Verdict>, Lost> {
+        let mut verdicts = Vec::with_capacity(rcpts.len());
+        let group = if self.waits() { 1 } else { GROUP };
+        for some in rcpts.chunks(group) {
+            let mut out = BytesMut::new();
+            self.recipients(some, &mut out);
+            self.say(&out).await?;
+            for _ in some {
+                verdicts.push(self.verdict((1, 5)).await?);
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Whether a mail is under way.
+    pub fn has_begun(&self) -> bool {
+        self.state == State::Begun
+    }
+
+    /// Gives the mail up.
+    pub async fn abort(&mut self) {
+        if self.state != State::Begun {
+            return;
+        }
+        self.note(b"RSET\r\n");
+        let reset = async {
+            self.say(b"RSET\r\n").await?;
+            self.verdict((0, 0)).await
+        };
+        self.state = match timeout(PARTING, reset).await {
+            Ok(Ok(answer)) if answer.is_yes() => State::Ready,
+            _ => State::Gone,
+        };
+    }
+
+    /// Hands the letter over, with a field of ours ahead of it, to the `taken` recipients of the mail: an answer for each, in their
+    /// order.
+    pub async fn deliver(&mut self, ahead: &Bytes, letter: &Held, taken: usize) -> (Vec<Verdict>, Option<Lost>) {
+        let mut verdicts = Vec::with_capacity(taken);
+        let lost = match self.hand_over(ahead, letter, taken, &mut verdicts).await {
+            Ok(()) => {
+                if self.state == State::Begun {
+                    self.state = State::Ready;
+                }
+                None
+            }
+            Err(lost) => {
+                self.state = State::Gone;
+                Some(lost)
+            }
+        };
+        if let Some(lost) = &lost {
+            verdicts.resize(taken, lost.verdict());
+        } else if !self.input.is_empty() {
+            self.state = State::Gone;
+            let said = escaped(&self.input, 200);
+            return (verdicts, Some(Lost(format!("it says more than was asked: {said}"))));
+        }
+        (verdicts, lost)
+    }
+
+    async fn hand_over(&mut self, ahead: &Bytes, letter: &Held, taken: usize, verdicts: &mut Vec<Verdict>) -> Result<(), Lost> {
+        let size = letter.size().saturating_add(u64::try_from(ahead.len()).unwrap_or(u64::MAX));
+        let said = if self.offers.chunking {
+            let command = format!("BDAT {size} LAST\r\n");
+            self.note(command.as_bytes());
+            match self.say(command.as_bytes()).await {
+                Ok(()) => self.send(ahead, letter, None).await,
+                Err(lost) => Err(lost),
+            }
+        } else {
+            self.note(b"DATA\r\n");
+            self.say(b"DATA\r\n").await?;
+            let answer = self.reply(Instant::now() + self.patience).await?;
+            if answer.0 != 354 {
+                // One answer for all (RFC 2033 section 4.2); a yes would be to nothing.
+                let verdict = answer.verdict((3, 0));
+                let verdict = if verdict.is_yes() {
+                    Verdict::new(451, (5, 0), "The mailbox's server does not want the letter.")
+                } else {
+                    verdict
+                };
+                verdicts.resize(taken, verdict);
+                self.abort().await;
+                return Ok(());
+            }
+            self.send(ahead, letter, Some(Stuffing::default())).await
+        };
+        // A server may refuse in the middle of it, say so, and close.
+        let by = Instant::now() + if said.is_ok() { FINAL } else { PARTING };
+        let answers = if self.smtp { 1 } else { taken };
+        for _ in 0..answers {
+            let answer = match self.reply(by).await {
+                Ok(answer) => answer,
+                Err(lost) => return Err(said.err().unwrap_or(lost)),
+            };
+            if !matches!(answer.0, 200..=299 | 400..=599) {
+                return Err(Lost(format!("it answers the letter with {}", answer.0)));
+            }
+            let verdict = answer.verdict((0, 0));
+            // A yes to a letter that it has not had is none.
+            verdicts.push(if said.is_err() && verdict.is_yes() { Lost(String::new()).verdict() } else { verdict });
+        }
+        if self.smtp
+            && let Some(verdict) = verdicts.first().cloned()
+        {
+            verdicts.resize(taken, verdict);
+        }
+        said
+    }
+
+    /// The letter, as it is or with its dots doubled.
+    async fn send(&mut self, ahead: &Bytes, letter: &Held, mut stuffing: Option<Stuffing>) -> Result<(), Lost> {
+        let mut at = 0;
+        let mut piece = ahead.clone();
+        loop {
+            match &mut stuffing {
+                Some(stuffing) => {
+                    let mut out = BytesMut::new();
+                    stuffing.say(&piece, &mut out);
+                    self.give(&out).await?;
+                }
+                None => self.give(&piece).await?,
+            }
+            piece = letter.read(at).await.map_err(|e| Lost(format!("the letter cannot be read back: {e}")))?;
+            at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if piece.is_empty() {
+                break;
+            }
+        }
+        if let Some(stuffing) = stuffing {
+            let mut out = BytesMut::new();
+            stuffing.end(&mut out);
+            self.give(&out).await?;
+        }
+        Ok(())
+    }
+
+    async fn give(&mut self, octets: &[u8]) -> Result<(), Lost> {
+        match timeout(PIECE, self.conn.write_all(octets)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(Lost(format!("in the middle of the letter: {e}"))),
+            Err(_) => Err(Lost(format!("it takes nothing of the letter for {} s", PIECE.as_secs()))),
+        }
+    }
+
+    /// Takes leave; nobody waits for the answer.
+    pub async fn quit(mut self) {
+        if self.state != State::Gone {
+            self.note(b"QUIT\r\n");
+            let _ = timeout(PARTING, async {
+                self.say(b"QUIT\r\n").await?;
+                self.reply(Instant::now() + PARTING).await
+            })
+            .await;
+        }
+        let _ = timeout(PARTING, self.conn.shutdown()).await;
+    }
+
+    /// Each command waits for its answer.
+    fn waits(&self) -> bool {
+        self.one_at_a_time || !self.offers.pipelining
+    }
+
+    fn recipients(&self, rcpts: &[Rcpt], out: &mut BytesMut) {
+        for rcpt in rcpts {
+            let at = out.len();
+            write_rcpt(rcpt, &self.offers, out);
+            self.note(out.get(at..).unwrap_or_default());
+        }
+    }
+
+    async fn say(&mut self, octets: &[u8]) -> Result<(), Lost> {
+        match timeout(self.patience, self.conn.write_all(octets)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => Err(self.gone(e)),
+            Err(_) => Err(Lost(format!("it does not read what is said for {} s", self.patience.as_secs()))),
+        }
+    }
+
+    fn gone(&mut self, e: io::Error) -> Lost {
+        self.state = State::Gone;
+        Lost(e.to_string())
+    }
+
+    /// The answer to an XFORWARD, which decides nothing.
+    async fn forward_reply(&mut self) -> Result<(), Lost> {
+        self.reply(Instant::now() + self.patience).await.map(drop)
+    }
+
+    async fn verdict(&mut self, enhanced: (u16, u16)) -> Result<Verdict, Lost> {
+        let reply = self.reply(Instant::now() + self.patience).await?;
+        match reply.0 {
+            200..=299 | 400..=599 => Ok(reply.verdict(enhanced)),
+            code => Err(Lost(format!("it answers with {code}, which was not asked"))),
+        }
+    }
+
+    async fn reply(&mut self, by: Instant) -> Result<Answer, Lost> {
+        let read = timeout_at(by, self.read_reply()).await;
+        let answer = read.unwrap_or_else(|_| Err(Lost("it does not answer in time".to_owned())));
+        if answer.is_err() {
+            self.state = State::Gone;
+        }
+        answer
+    }
+
+    async fn read_reply(&mut self) -> Result<Answer, Lost> {
+        loop {
+            let seen = self.input.get(..REPLY_MAX).unwrap_or(&self.input);
+            match reply::border(seen) {
+                Ok(Some(end)) => {
+                    let octets = self.input.get(..end).unwrap_or_default().to_vec();
+                    self.input.advance(end);
+                    self.heard(&octets);
+                    let reply =
+                        reply::read(&octets).map_err(|why| Lost(format!("not a reply ({why}): {}", escaped(&octets, 200))))?;
+                    let text = String::from_utf8_lossy(&reply.text()).into_owned();
+                    return Ok(Answer(reply.code, reply.enhanced().and_then(enhanced), text));
+                }
+                Ok(None) if seen.len() >= REPLY_MAX => return Err(Lost("its reply is too long".to_owned())),
+                Ok(None) => {}
+                Err(why) => return Err(Lost(format!("not a reply ({why}): {}", escaped(seen, 200)))),
+            }
+            match self.conn.read(&mut self.input, READ).await {
+                Ok(0) => return Err(Lost("it closed the connection".to_owned())),
+                Ok(_) => {}
+                Err(e) => return Err(Lost(e.to_string())),
+            }
+        }
+    }
+
+    fn note(&self, said: &[u8]) {
+        self.tell(said, false);
+    }
+
+    fn heard(&self, said: &[u8]) {
+        self.tell(said, true);
+    }
+
+    fn tell(&self, said: &[u8], from_peer: bool) {
+        if let Some(tap) = &self.tap {
+            let lines = said.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
+            let line = |line: &[u8]| {
+                let text = text(line);
+                // What databases forward may be meant for servers only.
+                let text = match text.find(" XRCPTFORWARD=") {
+                    Some(at) if !from_peer => format!("{} XRCPTFORWARD=***", text.get(..at).unwrap_or_default()),
+                    _ => text,
+                };
+                Line { from_peer, free: true, text, user: None }
+            };
+            tap.backend_said(lines.map(line).collect());
+        }
+    }
+}
+
+/// A reply: its code, its enhanced code, its words.
+struct Answer(u16, Option<(u16, u16, u16)>, String);
+
+impl Answer {
+    /// What it means to a recipient. `enhanced` stands in where the server said none that goes with the code. A server that takes its
+    /// leave says nothing for good.
+    fn verdict(&self, default: (u16, u16)) -> Verdict {
+        let Answer(code, enhanced, text) = self;
+        let code = if *code == 421 { 451 } else { *code };
+        let said = enhanced.filter(|(class, ..)| *class == code / 100).map(|(_, subject, detail)| (subject, detail));
+        Verdict::new(code, said.unwrap_or(default), text)
+    }
+}
+
+/// `5.1.1` as numbers.
+fn enhanced(text: &str) -> Option<(u16, u16, u16)> {
+    let mut parts = text.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?))
+}
