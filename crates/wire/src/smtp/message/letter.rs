@@ -63,7 +63,8 @@ impl Taking {
         let mut ended = false;
         while let Some(octet) = piece.get(read) {
             let (step, next) = match (self.at, octet) {
-                (At::Begin | At::Made | At::Dot, 0) => (1, if self.at == At::Dot { At::Made } else { self.at }),
+                // A dot behind it is no longer the first octet of a line, for nobody who counts octets: it stays.
+                (At::Begin | At::Made | At::Dot, 0) => (1, At::Made),
                 (At::Begin, b'.') if self.dotted => (1, At::Dot),
                 (At::Dot, b'\r') => (1, At::DotCr),
                 (At::DotCr, b'\n') => {
@@ -238,6 +239,8 @@ mod tests {
             (".\n.\r\n.\r\n", "\r\n.\r\n", true),
             (".\rx\r\n.\r\n", "\r\nx\r\n", true),
             ("a\0b\r\n\0\0c\r\n.\r\n", "a\0b\r\nc\r\n", false),
+            ("a\r\n\0.\r\n.\r\n", "a\r\n.\r\n", false),
+            ("a\r\n.\0.\r\n.\r\n", "a\r\n.\r\n", false),
         ] {
             let (got, left, ended, has_bare) = taken(Taking::dotted(), said.as_bytes(), &[]);
             assert_eq!(
