@@ -10,10 +10,13 @@ mod overload;
 
 pub use bound::{Bound, bind, door};
 
+use crate::config::listen_at::ListenAt;
 use crate::config::meant::{ListenProxy, ListenTls, Meant};
 use crate::inbound;
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
+use crate::life::local::SocketFile;
+use crate::life::succession::Listener;
 use crate::login::arrival::{knocks_of_peer, tell_knocks};
 use crate::login::house::{Door, House, Live, Phase};
 use crate::login::limits::{Ceiling, Limit};
@@ -21,15 +24,16 @@ use crate::login::session;
 use crate::protocol::{self, Way};
 use crate::resolve::Resolve;
 use arc_swap::ArcSwap;
-use bound::{DoorKey, bind_new, keys};
+use bound::{DoorKey, Open, OpenUnix, bind_new, keys};
 use overload::Overload;
 use relay::Socket;
 use relay::clock::{Clock, EndOrder};
-use relay::listen::{AcceptStats, Doorway, Listening};
+use relay::listen::{AcceptStats, Doorway, ListenSocket, Listening};
 use relay::shard::Shard;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,11 +47,37 @@ const GOODBYES: Duration = Duration::from_secs(3);
 
 struct OpenDoor {
     door: Arc<ArcSwap<Door>>,
-    address: SocketAddr,
+    address: ListenAt,
     closed: watch::Sender<bool>,
+    /// Of a unix socket.
+    file: Option<Arc<SocketFile>>,
     /// Kept for a successor; closed with the door.
     sockets: Vec<Arc<Listening>>,
     accepting: Vec<JoinHandle<()>>,
+}
+
+impl OpenDoor {
+    /// Nobody comes any more who has not come yet: first of all nobody finds the way.
+    fn close(&mut self) {
+        self.file = None;
+        let _ = self.closed.send(true);
+    }
+}
+
+/// The listeners, to open others beside them.
+struct Doors<'a>(&'a HashMap<DoorKey, OpenDoor>);
+
+impl Open for Doors<'_> {
+    fn has(&self, key: &DoorKey) -> bool {
+        self.0.contains_key(key)
+    }
+
+    fn unix(&self, path: &Path) -> io::Result<Option<OpenUnix>> {
+        let open = self.0.values().find(|open| open.file.as_ref().is_some_and(|file| file.path() == path && file.is_there()));
+        let Some((socket, file)) = open.and_then(|open| open.sockets.first().zip(open.file.as_ref())) else { return Ok(None) };
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        Ok(Some((ListenSocket::Unix(socket.into()), Arc::clone(file))))
+    }
 }
 
 /// A running server.
@@ -94,7 +124,7 @@ impl Server {
     ///
     /// `imaps` and `pop3s` are the names where TLS begins with the first byte *here*. Where it ended in front of us the name is
     /// that of the protocol, whichever the configuration said, and the word `offloaded`.
-    pub fn listening(&self) -> Vec<(&'static str, &'static str, SocketAddr)> {
+    pub fn listening(&self) -> Vec<(&'static str, &'static str, ListenAt)> {
         let mut all: Vec<_> = self
             .doors
             .values()
@@ -102,7 +132,7 @@ impl Server {
                 let door = open.door.load();
                 let implicit = door.tls == ListenTls::Implicit;
                 let name = door.protocol.implicit.filter(|_| implicit).map_or(door.protocol.name, |(name, _)| name);
-                (name, door.tls.word(), open.address)
+                (name, door.tls.word(), open.address.clone())
             })
             .collect();
         all.sort_unstable();
@@ -130,7 +160,7 @@ impl Server {
     }
 
     fn open(&mut self, bound: Vec<Bound>) {
-        for Bound { key, door, address, sockets } in bound {
+        for Bound { key, door, address, sockets, file } in bound {
             let words = format!("{} ({}) on {address}", door.protocol.name, door.tls.word());
             let door = Arc::new(ArcSwap::from_pointee(door));
             let (closed, watching) = watch::channel(false);
@@ -154,7 +184,7 @@ impl Server {
                 tasks.push(shard.handle().spawn(accepting));
             }
             self.house.journal.say(Level::Info, "listening", &words);
-            self.doors.insert(key, OpenDoor { door, address, closed, sockets: open, accepting: tasks });
+            self.doors.insert(key, OpenDoor { door, address, closed, file, sockets: open, accepting: tasks });
         }
         self.post_doors();
     }
@@ -162,7 +192,7 @@ impl Server {
     /// Lets everybody know what is listened on.
     fn post_doors(&self) {
         let mut doors: Vec<Arc<Door>> = self.doors.values().map(|open| open.door.load_full()).collect();
-        doors.sort_unstable_by_key(|door| (door.protocol.name, door.bound));
+        doors.sort_unstable_by(|a, b| (a.protocol.name, &a.bound).cmp(&(b.protocol.name, &b.bound)));
         self.house.doors.store(Arc::new(doors));
     }
 
@@ -184,12 +214,12 @@ impl Server {
         wait_for_the_next_start("server.control", &running.server.control, &mut meant.server.control, &mut remarks);
         wait_for_the_next_start("admin.group", &running.admin.group, &mut meant.admin.group, &mut remarks);
         wait_for_the_next_start("admin.address", &running.admin.address, &mut meant.admin.address, &mut remarks);
-        let have = |key: &DoorKey| self.doors.contains_key(key);
+        let open = Doors(&self.doors);
         let bound =
-            bind_new(&meant, &mut HandedSockets::default(), &mut |text| remarks.push(text), &have).map_err(|e| vec![e])?;
+            bind_new(&meant, &mut HandedSockets::default(), &mut |text| remarks.push(text), &open).map_err(|e| vec![e])?;
         let wanted = keys(&meant.listen);
-        let kept = wanted.iter().filter_map(|key| self.doors.get(key)).map(|open| open.address.port());
-        let ports = kept.chain(bound.iter().map(|b| b.address.port())).collect();
+        let kept = wanted.iter().filter_map(|key| self.doors.get(key)).filter_map(|open| open.address.port());
+        let ports = kept.chain(bound.iter().filter_map(|b| b.address.port())).collect();
         // What is journalled is told to the person at the terminal as well.
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
         let (hear, tell) = (Arc::clone(&heard), Arc::clone(&self.warn));
@@ -212,7 +242,7 @@ impl Server {
             if let (Some(open), Some(protocol)) = (self.doors.get(key), protocol::find(listen.protocol)) {
                 let places = Arc::clone(&open.door.load().places);
                 places.set(listen.connections);
-                open.door.store(Arc::new(door(listen, protocol, open.address, places)));
+                open.door.store(Arc::new(door(listen, protocol, open.address.clone(), places)));
             }
         }
         let log = live.meant.log.clone();
@@ -220,14 +250,30 @@ impl Server {
         self.house.live.store(Arc::new(live));
         self.open(bound);
         for key in gone {
-            if let Some(open) = self.doors.remove(&key) {
-                let _ = open.closed.send(true);
+            if let Some(mut open) = self.doors.remove(&key) {
+                open.close();
                 self.house.journal.say(Level::Info, "closed", &open.address);
             }
         }
         self.post_doors();
+        remarks.extend(self.let_in());
         self.house.journal.reopen(log.format, log.level, &log.target);
         Ok(remarks)
+    }
+
+    /// Gives the files of unix sockets the rights that the configuration says: what stands in the way.
+    pub fn let_in(&self) -> Vec<String> {
+        let live = self.house.live.load();
+        let listen = &live.meant.listen;
+        let files = listen.iter().zip(keys(listen)).filter_map(|(one, key)| Some((one, self.doors.get(&key)?.file.as_ref()?)));
+        files.filter_map(|(one, file)| bound::let_in(one, &live.meant, file).err()).collect()
+    }
+
+    /// The files of unix sockets are the successor's: it removes them.
+    pub fn bequeath(&self) {
+        for file in self.doors.values().filter_map(|open| open.file.as_ref()) {
+            file.set_ours(false);
+        }
     }
 
     /// Reads certificates anew where their files have changed. A bad file leaves the old certificate in place.
@@ -252,18 +298,22 @@ impl Server {
         self.overload.tell(&self.house);
     }
 
-    /// What a successor needs to accept in our place: each listener's protocol, configured address and which of them, and its
-    /// sockets.
-    pub fn estate(&self) -> Vec<(&'static str, SocketAddr, usize, Vec<Arc<Listening>>)> {
-        self.doors.iter().map(|(key, open)| (key.0, key.1, key.2, open.sockets.clone())).collect()
+    /// What a successor needs to accept in our place.
+    pub fn estate(&self) -> Vec<Listener> {
+        let listener = |(key, open): (&DoorKey, &OpenDoor)| Listener {
+            protocol: key.0,
+            configured: key.1.clone(),
+            nth: key.2,
+            sockets: open.sockets.clone(),
+            file: open.file.as_ref().is_some_and(|file| file.is_ours()),
+        };
+        self.doors.iter().map(listener).collect()
     }
 
     /// Stops accepting, and nothing else. Who waits in a queue already is taken in; afterwards nobody comes any more.
     pub async fn close_doors(&mut self) {
-        let doors: Vec<OpenDoor> = self.doors.drain().map(|(_, open)| open).collect();
-        for open in &doors {
-            let _ = open.closed.send(true);
-        }
+        let mut doors: Vec<OpenDoor> = self.doors.drain().map(|(_, open)| open).collect();
+        doors.iter_mut().for_each(OpenDoor::close);
         for task in doors.into_iter().flat_map(|open| open.accepting) {
             let _ = task.await;
         }

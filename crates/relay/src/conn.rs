@@ -27,9 +27,15 @@ const RECORD: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Conn {
     pub(crate) socket: Socket,
+    /// Boxed: a connection is moved about, and lies in several places of the futures that own it.
+    ends: Box<Ends>,
+    tls: Option<Box<TlsStream>>,
+}
+
+#[derive(Debug)]
+struct Ends {
     peer: SocketAddr,
     local: SocketAddr,
-    tls: Option<Box<TlsStream>>,
 }
 
 /// What a step that reads found.
@@ -52,8 +58,8 @@ impl Conn {
     /// If the socket has no addresses any more: the peer has already reset it.
     pub fn clear(stream: impl Into<Socket>) -> io::Result<Conn> {
         let socket = stream.into();
-        let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
-        Ok(Conn { socket, peer, local, tls: None })
+        let ends = Ends { peer: socket.peer_addr()?, local: socket.local_addr()? };
+        Ok(Conn { socket, ends: Box::new(ends), tls: None })
     }
 
     /// Whether it is under TLS.
@@ -64,12 +70,12 @@ impl Conn {
     /// The peer's address when the connection was made; IPv4-mapped addresses are unmapped, and over a unix socket it is
     /// [`crate::socket::UNIX`] on both ends.
     pub fn peer_addr(&self) -> SocketAddr {
-        self.peer
+        self.ends.peer
     }
 
     /// The address of ours that the peer reached, or that we called from.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.ends.local
     }
 
     /// Waits for bytes and appends at most `at_most` (and at most 64 KiB) of them to `buf`. 0 is the end: the peer has

@@ -60,7 +60,10 @@ impl Gatepost {
         let mut process = Process::start(command, dir.join("journal"));
         process.wait_until("the ports file", || ports.exists());
         let said = fs::read_to_string(&ports).unwrap_or_else(|e| panic!("cannot read {}: {e}", ports.display()));
-        let listeners = said.lines().map(|line| listener(line).unwrap_or_else(|| panic!("ports file, bad line: {line:?}")));
+        let listeners = said
+            .lines()
+            .filter(|line| !line.contains(" unix:"))
+            .map(|line| listener(line).unwrap_or_else(|| panic!("ports file, bad line: {line:?}")));
         Gatepost { listeners: listeners.collect(), process, config: file, dir }
     }
 
@@ -105,7 +108,7 @@ impl Gatepost {
         self.addr(protocol).port()
     }
 
-    /// All listeners, in the order in which the program named them.
+    /// All listeners that have a port, in the order in which the program named them.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
     }

@@ -8,6 +8,7 @@
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
 use super::query::{Said, said, told as told_as};
+use crate::config::listen_at::ListenAt;
 use crate::config::parse_duration;
 use crate::journal::{Level, Word};
 use crate::login::record::{Record, Shielding};
@@ -103,7 +104,7 @@ struct Told<'a> {
     client: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<SocketAddr>,
-    listener: SocketAddr,
+    listener: &'a ListenAt,
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +133,7 @@ fn told(view: &View) -> Told<'_> {
         destuser: record.map(Record::destuser),
         client: view.client,
         via: view.via,
-        listener: view.listener,
+        listener: &view.listener,
         backend: view.backend(),
         host: record.map(|record| &*record.host),
         session: &view.session,

@@ -5,6 +5,7 @@
 use super::Desk;
 use super::answer::{Refusal, VERSION, json};
 use crate::backend::health::Report;
+use crate::config::listen_at::ListenAt;
 use crate::journal::Level;
 use crate::login::house::{House, Phase};
 use crate::login::limits;
@@ -43,7 +44,7 @@ struct Status<'a> {
 struct Listener {
     protocol: &'static str,
     tls: &'static str,
-    address: SocketAddr,
+    address: ListenAt,
     connections: usize,
 }
 
@@ -170,11 +171,11 @@ fn listeners(house: &House) -> Vec<Listener> {
         .map(|door| Listener {
             protocol: door.protocol.name,
             tls: door.tls.word(),
-            address: door.bound,
+            address: door.bound.clone(),
             connections: door.places.used(),
         })
         .collect();
-    all.sort_unstable_by_key(|listener| (listener.protocol, listener.tls, listener.address));
+    all.sort_unstable_by(|a, b| (a.protocol, a.tls, &a.address).cmp(&(b.protocol, b.tls, &b.address)));
     all
 }
 

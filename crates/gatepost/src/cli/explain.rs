@@ -8,6 +8,7 @@
 
 use super::ask::{At, Whom, json_line, refusal, shown, try_say, unanswered};
 use super::{BAD_CONFIG, FAILED, UNREACHABLE, USAGE};
+use crate::config::listen_at::ListenAt;
 use crate::explain::{self, Ask, Unanswerable, Way};
 use crate::journal::{Format, Journal, Level};
 use crate::login::house::{House, Live, Phase};
@@ -16,7 +17,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub struct Login {
     #[arg(long, value_name = "ADDR[:PORT]")]
     from: Option<String>,
     /// The listener that it reaches [default: the first of the protocol]
-    #[arg(long, value_name = "ADDR:PORT")]
-    listener: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT|unix:/PATH")]
+    listener: Option<ListenAt>,
     /// What it calls itself, in Submission (EHLO) [default: client.example]
     #[arg(long, value_name = "NAME")]
     helo: Option<String>,
@@ -216,7 +216,7 @@ fn alone(meant: crate::config::meant::Meant, ask: &Ask) -> Result<Value, Stop> {
         eprintln!("gatepost explain: {why}");
         Stop::Failed(ExitCode::from(code))
     };
-    let ports = meant.listen.iter().map(|listen| listen.address.port()).collect();
+    let ports = meant.listen.iter().filter_map(|listen| listen.address.port()).collect();
     let silent: crate::users::Warn = Arc::new(|_| {});
     let live = Live::build(meant, ports, &silent).map_err(|problems| failed(&problems.join("\n"), BAD_CONFIG))?;
     let journal = Journal::to_fn(Format::Text, Level::Error, |_| {}).map_err(|e| failed(&e, FAILED))?;

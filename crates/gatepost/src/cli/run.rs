@@ -14,6 +14,7 @@ use crate::admin::{Desk, Listening, Sockets};
 use crate::config::meant::Meant;
 use crate::journal::{Journal, Level};
 use crate::life::handed::HandedSockets;
+use crate::life::local::SocketFile;
 use crate::life::notify::Notify;
 use crate::life::succession::{Heir, Program};
 use crate::life::supervisor::Supervisor;
@@ -83,7 +84,7 @@ impl Run {
             journal.say(Level::Warning, "start", text);
         }
         panics_to(&journal);
-        let ports = early.bound.iter().map(|b| b.address.port()).collect();
+        let ports = early.bound.iter().filter_map(|b| b.address.port()).collect();
         let patience = meant.limits.drain;
         let live = Live::build(meant, ports, &server::warn_to(&journal)).map_err(Stop::Config)?;
         let resolver = SystemDns::new();
@@ -99,6 +100,13 @@ impl Run {
             let supervisor = Supervisor::new(early.notify, journal.clone(), server.clocks());
             if let Some(heir) = heir.take() {
                 heir.serving();
+                for file in early.files.drain(..) {
+                    // One that no listener has any more goes now.
+                    file.set_ours(true);
+                }
+                for text in server.let_in() {
+                    journal.say(Level::Warning, "start", &text);
+                }
             }
             for (_, listener) in &early.admin.addresses {
                 journal.say(Level::Info, "listening", &format_args!("admin API on {}", listener.local_addr()?));
@@ -126,6 +134,8 @@ impl From<io::Error> for Stop {
 struct Early {
     bound: Vec<server::Bound>,
     admin: Sockets,
+    /// Of unix sockets, from a predecessor that removes them until it is gone.
+    files: Vec<Arc<SocketFile>>,
     notify: Notify,
     remarks: Vec<String>,
 }
@@ -172,7 +182,7 @@ impl Early {
             remarks.push(format!("{e}; the service manager hears nothing from us"));
             Notify::default()
         });
-        Ok(Early { bound, admin: Sockets { control, addresses }, notify, remarks })
+        Ok(Early { bound, admin: Sockets { control, addresses }, files: handed.into_files(), notify, remarks })
     }
 }
 

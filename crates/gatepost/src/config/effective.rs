@@ -15,7 +15,7 @@ use super::{sections, units};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use wire::smtp::message::BareNewline;
 
@@ -62,12 +62,13 @@ fn write(meant: &Meant, secrets: Secrets) -> String {
 
 /// Both families of one `*:port`.
 fn is_pair(four: &Listen, six: &Listen) -> bool {
-    let unspecified = |listen: &Listen| listen.optional && listen.address.ip().is_unspecified();
-    unspecified(four)
-        && unspecified(six)
-        && four.address.is_ipv4()
-        && six.address.is_ipv6()
-        && four.address.port() == six.address.port()
+    let (Some(at), Some(then)) = (four.address.tcp(), six.address.tcp()) else { return false };
+    let unspecified = |listen: &Listen, at: SocketAddr| listen.optional && at.ip().is_unspecified();
+    unspecified(four, at)
+        && unspecified(six, then)
+        && at.is_ipv4()
+        && then.is_ipv6()
+        && at.port() == then.port()
         && (four.protocol, four.tls) == (six.protocol, six.tls)
         && (four.cleartext_auth, four.proxy_protocol) == (six.cleartext_auth, six.proxy_protocol)
         && (four.connections, four.xclient, four.bare_newline) == (six.connections, six.xclient, six.bare_newline)
@@ -121,8 +122,12 @@ impl Out {
     fn listen(&mut self, listen: &Listen, all: bool) {
         self.title("[[listen]]");
         self.line("protocol", &quote(listen.protocol), false);
-        let address = if all { format!("*:{}", listen.address.port()) } else { listen.address.to_string() };
-        self.line("address", &quote(&address), false);
+        let port = listen.address.port().filter(|_| all);
+        self.line("address", &quote(&port.map_or_else(|| listen.address.to_string(), |port| format!("*:{port}"))), false);
+        if listen.address.path().is_some() {
+            self.line("socket_mode", &quote(&format!("{:04o}", listen.socket_mode)), false);
+            self.option("socket_group", listen.socket_group.as_deref().map(quote));
+        }
         self.line("tls", &word(words::LISTEN_TLS, listen.tls), false);
         if listen.tls == ListenTls::Offloaded {
             // Beside it, the key would be an error.

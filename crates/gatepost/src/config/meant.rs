@@ -7,6 +7,7 @@ mod log;
 
 pub use log::{DovecotVersion, Log, LogFacility, LogFormat, LogLevel, LogTarget};
 
+use super::listen_at::ListenAt;
 use super::secret::Hidden;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -159,7 +160,11 @@ pub struct Listen {
     /// The protocol's name as in the catalog, `imap` also for `imaps`.
     pub protocol: &'static str,
     /// Where.
-    pub address: SocketAddr,
+    pub address: ListenAt,
+    /// `socket_mode`, default 0660: the rights of a unix socket's file.
+    pub socket_mode: u32,
+    /// `socket_group`: the group of a unix socket's file; default that of `server.user`, else the process's own.
+    pub socket_group: Option<String>,
     /// The address came from a default: an address family that this host lacks is passed over.
     pub optional: bool,
     /// When TLS begins.

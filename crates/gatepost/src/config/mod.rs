@@ -16,6 +16,7 @@ mod catalog;
 mod effective;
 mod hint;
 mod kinds;
+pub mod listen_at;
 pub mod meant;
 mod places;
 mod problems;

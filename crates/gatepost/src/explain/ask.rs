@@ -1,5 +1,6 @@
 //! What is asked: a user, and how its client comes.
 
+use crate::config::listen_at::ListenAt;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ pub struct Ask {
     pub from: Option<String>,
     /// Which listener it reaches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listener: Option<SocketAddr>,
+    pub listener: Option<ListenAt>,
     /// What it calls itself, in protocols where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helo: Option<String>,

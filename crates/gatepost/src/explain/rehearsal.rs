@@ -52,7 +52,7 @@ pub async fn login(house: &House, running: bool, ask: &Ask) -> Result<Explanatio
 pub fn doors_of(live: &Live) -> Vec<Arc<Door>> {
     let door = |listen: &crate::config::meant::Listen| {
         let places = Arc::new(Ceiling::new(listen.connections));
-        Some(Arc::new(server::door(listen, protocol::find(listen.protocol)?, listen.address, places)))
+        Some(Arc::new(server::door(listen, protocol::find(listen.protocol)?, listen.address.clone(), places)))
     };
     live.meant.listen.iter().filter_map(door).collect()
 }
@@ -77,7 +77,7 @@ type Passage<T> = Result<T, Box<Outcome>>;
 impl<'a> Rehearsal<'a> {
     fn new(house: &'a House, live: &'a Live, ask: &'a Ask, witness: Witness<'a>) -> Result<Rehearsal<'a>, Unanswerable> {
         let parse = |option: &str, text: &Option<String>| text.as_ref().map(|text| ask::address(option, text)).transpose();
-        let from = parse("from", &ask.from)?.unwrap_or(SOMEWHERE);
+        let from = parse("from", &ask.from)?;
         let (via, balancer) = (parse("via", &ask.via)?, parse("balancer", &ask.balancer)?);
         if via.is_none() && (ask.ttl.is_some() || !ask.forward.is_empty()) {
             return Err(Unanswerable("ttl and forward are what a proxy in front says: give its address by via".to_owned()));
@@ -98,6 +98,15 @@ impl<'a> Rehearsal<'a> {
         if ask.in_clear && door.tls == ListenTls::Implicit {
             return Err(Unanswerable(format!("{}: TLS begins there with the first byte, nobody is in clear", door.name())));
         }
+        let unix = door.bound.path().is_some();
+        if unix && let Some(peer) = balancer.or(via).or(from).filter(|peer| !peer.ip().is_loopback()) {
+            return Err(Unanswerable(format!(
+                "{}: nobody comes from {} there, only processes of this host",
+                door.name(),
+                peer.ip()
+            )));
+        }
+        let from = from.unwrap_or(if unix { relay::socket::UNIX } else { SOMEWHERE });
         Ok(Rehearsal { house, live, ask, witness, door, way, from, via, balancer })
     }
 
@@ -120,7 +129,10 @@ impl<'a> Rehearsal<'a> {
         let Rehearsal { house, live, ask, witness, door, from, via, balancer, .. } = self;
         witness.saw(|| seen::listener(door));
         let peer = balancer.or(*via).unwrap_or(*from);
-        let here = SocketAddr::new(own_address(door.bound.ip(), peer), door.bound.port());
+        let (peer, here) = match door.bound.tcp() {
+            Some(bound) => (peer, SocketAddr::new(own_address(bound.ip(), peer), bound.port())),
+            None => (relay::socket::UNIX, relay::socket::UNIX),
+        };
         witness.saw(|| {
             let who = match (balancer, via) {
                 (Some(_), _) => "balancer",
@@ -457,8 +469,8 @@ fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
     }
     let implicit = |door: &Door| door.tls == ListenTls::Implicit;
     let under_tls = |door: &Door| door.protocol.implicit.map(|(name, _)| name);
-    let fits = |door: &&Arc<Door>| match (name, ask.listener) {
-        (_, Some(listener)) if door.bound != listener && door.address != listener => false,
+    let fits = |door: &&Arc<Door>| match (name, &ask.listener) {
+        (_, Some(listener)) if door.bound != *listener && door.address != *listener => false,
         (Some(name), None) => door.protocol.name == name && !implicit(door) || under_tls(door) == Some(name) && implicit(door),
         (Some(name), Some(_)) => door.protocol.name == name || under_tls(door) == Some(name),
         (None, _) => true,

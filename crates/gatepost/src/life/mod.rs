@@ -4,6 +4,7 @@
 //! Outside of systemd none of this does anything: each part begins with an environment variable that is not there.
 
 pub mod handed;
+pub mod local;
 pub mod notify;
 pub mod pulse;
 pub mod succession;

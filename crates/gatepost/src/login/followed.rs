@@ -32,7 +32,7 @@ impl Talk<'_> {
         let who = Who {
             number: self.entry.number,
             protocol: self.door.protocol.name,
-            listener: self.door.bound,
+            listener: self.door.bound.clone(),
             clients: vec![origin.client.0],
             sessions: vec![origin.session.as_str().into()],
             users: Vec::new(),

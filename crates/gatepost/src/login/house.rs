@@ -9,6 +9,7 @@ use crate::admin::Token;
 use crate::backend::connect::{Means, Ourselves};
 use crate::backend::health::Health;
 use crate::backend::source::Sources;
+use crate::config::listen_at::ListenAt;
 use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, Meant, XclientAs};
 use crate::journal::{Journal, Level};
 use crate::metrics::Metrics;
@@ -24,7 +25,7 @@ use relay::tls::CertFacts;
 use relay::tls::acceptor::Acceptor;
 use relay::tls::connector::Connector;
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
@@ -50,9 +51,9 @@ pub struct Door {
     /// What becomes of line ends in letters that are none.
     pub bare_newline: BareNewline,
     /// The address as configured.
-    pub address: SocketAddr,
+    pub address: ListenAt,
     /// The address after binding: the port is known.
-    pub bound: SocketAddr,
+    pub bound: ListenAt,
     /// Its connections, and how many there may be; the same after a reload.
     pub places: Arc<Ceiling>,
 }

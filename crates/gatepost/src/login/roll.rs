@@ -16,6 +16,7 @@ pub use holds::{Coming, HOLD_MAX, Held, Holds};
 pub use view::View;
 
 use super::record::Record;
+use crate::config::listen_at::ListenAt;
 use relay::clock::{Clock, EndOrder, Slot};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,7 +60,7 @@ pub struct Entry {
     /// The protocol's name.
     pub protocol: &'static str,
     /// The address of the listener.
-    pub listener: SocketAddr,
+    pub listener: ListenAt,
     born: Instant,
     slot: Arc<Slot>,
     stage: Mutex<Stage>,
@@ -162,11 +163,11 @@ pub struct Roll {
 
 impl Roll {
     /// Writes a connection in. It is struck off by itself when it is gone.
-    pub fn enter(&self, protocol: &'static str, listener: SocketAddr, origin: &Origin, clock: &Clock) -> Arc<Entry> {
+    pub fn enter(&self, protocol: &'static str, listener: &ListenAt, origin: &Origin, clock: &Clock) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             number: self.numbers.fetch_add(1, Ordering::Relaxed) + 1,
             protocol,
-            listener,
+            listener: listener.clone(),
             born: Instant::now(),
             slot: clock.slot(Duration::MAX),
             stage: Mutex::new(Stage::Dialogue(Box::new(Caller {

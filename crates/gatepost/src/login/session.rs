@@ -139,7 +139,7 @@ impl<'a> Talk<'a> {
         let patience = if stressed { login_timeout.min(STRESSED.0) } else { login_timeout };
         let mut talk = Talk {
             record: Record::new(door.protocol.name, &origin),
-            entry: house.roll.enter(door.protocol.name, door.address, &origin, clock),
+            entry: house.roll.enter(door.protocol.name, &door.address, &origin, clock),
             who: Arrival::new(origin),
             conn: Some(conn),
             knock: Some(knock),

@@ -4,6 +4,7 @@
 //! passwords out of words that others chose: answers of a backend, what we pass on of them, and what clients say of themselves.
 
 use super::{Tracer, Tracers, Who};
+use crate::config::listen_at::ListenAt;
 use crate::journal::Word;
 use crate::witness::{Ear, Known, MASK, Step, is_secret};
 use bytes::Bytes;
@@ -64,8 +65,9 @@ struct Event {
 enum What {
     Begin {
         protocol: &'static str,
-        listener: SocketAddr,
-        client: SocketAddr,
+        listener: ListenAt,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<SocketAddr>,
         session: String,
         time: String,
         under_way: bool,
@@ -95,8 +97,8 @@ impl Tap {
     pub fn new(tracers: &Arc<Tracers>, who: Who, under_way: bool) -> Tap {
         let begin = What::Begin {
             protocol: who.protocol,
-            listener: who.listener,
-            client: who.clients.last().copied().unwrap_or(who.listener),
+            listener: who.listener.clone(),
+            client: who.clients.last().copied(),
             session: who.sessions.last().map(ToString::to_string).unwrap_or_default(),
             time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
             under_way,

@@ -3,6 +3,7 @@
 //! A dialogue becomes known bit by bit, so everything counts that it has been known as: the name that the client said and the
 //! one that the databases have, the address of the connection and the one that a trusted peer told.
 
+use crate::config::listen_at::ListenAt;
 use crate::login::roll::{Backends, Mask};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ pub struct Who {
     /// The protocol's name.
     pub protocol: &'static str,
     /// The listener, with its port.
-    pub listener: SocketAddr,
+    pub listener: ListenAt,
     /// Addresses of the client, the newest last.
     pub clients: Vec<SocketAddr>,
     /// Session ids, the newest last.
@@ -38,11 +39,11 @@ impl Who {
     }
 }
 
-/// A listener: an address with a port, an address, or a port.
+/// A listener: an address with a port, an address, a port, or a unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
-    /// Both.
-    At(SocketAddr),
+    /// An address with a port, or a unix socket.
+    At(ListenAt),
     /// All ports of an address.
     Of(IpNet),
     /// A port of all addresses.
@@ -58,7 +59,7 @@ impl FromStr for Listener {
         if let Ok(port) = text.parse() {
             return Ok(Listener::Port(port));
         }
-        crate::login::roll::net(text).map(Listener::Of).map_err(|_| "is no address, port, or address:port".to_owned())
+        crate::login::roll::net(text).map(Listener::Of).map_err(|_| "is no address, port, address:port or unix:/path".to_owned())
     }
 }
 
@@ -93,10 +94,10 @@ impl Wanted {
         any(&self.user, &who.users, |mask, user| mask.matches(user))
             && any(&self.client, &who.clients, |net, at| net.contains(&at.ip()))
             && any(&self.backend, &who.backends, |backend, (at, host)| backend.has(*at, host))
-            && any(&self.listener, &[who.listener], |listener, at| match listener {
+            && any(&self.listener, std::slice::from_ref(&who.listener), |listener, at| match listener {
                 Listener::At(want) => want == at,
-                Listener::Of(net) => net.contains(&at.ip()),
-                Listener::Port(port) => *port == at.port(),
+                Listener::Of(net) => at.ip().is_some_and(|ip| net.contains(&ip)),
+                Listener::Port(port) => at.port() == Some(*port),
             })
             && self.protocol.as_deref().is_none_or(|protocol| protocol == who.protocol)
             && self.session.as_deref().is_none_or(|session| who.sessions.iter().any(|have| **have == *session))
@@ -113,7 +114,7 @@ mod tests {
         let who = Who {
             number: 1,
             protocol: "imap",
-            listener: at("192.0.2.1:143"),
+            listener: at("192.0.2.1:143").into(),
             clients: vec![at("127.0.0.1:5"), at("198.51.100.7:6")],
             sessions: vec!["a".into(), "b".into()],
             users: vec!["Alice".into(), "alice@example.com".into()],

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +36,21 @@ impl Client {
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Client {
         Client { conn: connected(addr), tags: 0 }
+    }
+
+    /// Connects to a unix socket, and says nothing.
+    #[track_caller]
+    pub fn connect_unix(path: &Path) -> Client {
+        let socket = UnixStream::connect(path).unwrap_or_else(|e| panic!("cannot connect to {}: {e}", path.display()));
+        Client { conn: Conn::over_unix(socket), tags: 0 }
+    }
+
+    /// Connects to a unix socket and reads the greeting, which must be an OK.
+    #[track_caller]
+    pub fn greeted_unix(path: &Path) -> Client {
+        let mut client = Client::connect_unix(path);
+        client.greeting();
+        client
     }
 
     /// Connects from a chosen local address. All of 127.0.0.0/8 is there on Linux without being configured, so one test

@@ -36,6 +36,7 @@ pub(super) async fn outlive(
     let beside = place.map(|path| Beside(with_process_id(path)));
     let text = format!("process {successor} serves; sessions of process {} go on there", std::process::id());
     running.supervisor.succeeded_by(successor, &text);
+    running.server.bequeath();
     running.server.close_doors().await;
     upgraded.put_in_charge();
     let limit = running.server.house().live.load().meant.limits.upgrade_drain;

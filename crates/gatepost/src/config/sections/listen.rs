@@ -2,6 +2,7 @@
 //!
 //! Without `address` a protocol is offered on its registered port on all addresses of both families. `*:143` (or `:143`) is the
 //! same for another port. An address without a port takes each protocol's own; one with a port can only serve one protocol.
+//! A unix socket is an address with a port in this respect, and nobody can listen in between: TLS is not offered there by default.
 //! Two listeners on one address are an error here rather than a surprise when binding.
 //!
 //! Where a balancer stands in front, `proxy_protocol` says who begins with a PROXY header, and `tls = "offloaded"` that TLS ended
@@ -11,8 +12,10 @@ use super::address::{Address, parse_address};
 use super::limits::MOST_CONNECTIONS;
 use super::protocol;
 use super::trust::Balancers;
+use super::unix_socket;
 use crate::config::catalog::ProtocolName;
 use crate::config::kinds;
+use crate::config::listen_at::ListenAt;
 use crate::config::meant::{CleartextAuth, Listen, ListenProxy, ListenTls, XclientAs};
 use crate::config::places::Spot;
 use crate::config::problems::shown;
@@ -20,6 +23,8 @@ use crate::config::reading::{Item, Reading, Section, Told};
 use crate::config::written::What;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use wire::smtp::message::BareNewline;
 
 /// `tls`.
@@ -99,7 +104,7 @@ fn read_block(
     block: &mut Section,
     proxy: Option<Word<ListenProxy>>,
     terms: &Terms,
-    taken: &mut BTreeMap<SocketAddr, Spot>,
+    taken: &mut BTreeMap<ListenAt, Spot>,
 ) -> Vec<Listen> {
     let protocols = read_protocols(r, block);
     let tls: Option<Word<ListenTls>> = block.read(r, "tls", |r, item| Some(kinds::word(TLS)(r, item)));
@@ -125,40 +130,51 @@ fn read_block(
         Some(told) => told.value,
         // What is wrong with it was told; there is no default to fall back to then.
         None if written => Vec::new(),
-        None => vec![Told { value: Address::DEFAULT, at: block.at }],
+        None => vec![Told { value: Where::Tcp(Address::DEFAULT), at: block.at }],
     };
+    let file = unix_socket::read_file(r, block, addresses.iter().any(|told| matches!(told.value, Where::Unix(_))));
 
     let mut out = Vec::new();
     let mut complained = BTreeSet::new();
     for Told { value: protocol, at } in &protocols.known {
-        let listen_tls = match &tls {
-            None => Some(protocol.tls),
-            Some(Told { value: None, .. }) => None,
-            Some(Told { value: Some(word), at }) => {
-                if protocol.tls == ListenTls::Implicit && !matches!(word, ListenTls::Implicit | ListenTls::Offloaded) {
-                    let text = format!("`{}` means TLS from the first byte; `tls` says otherwise", protocol.name);
-                    r.error_fix(*at, "conflict", text, format!("take `tls` out, or write `{}` instead", protocol.base));
-                }
-                Some(*word)
-            }
+        if let Some(Told { value: Some(word), at }) = &tls
+            && protocol.tls == ListenTls::Implicit
+            && !matches!(word, ListenTls::Implicit | ListenTls::Offloaded)
+        {
+            let text = format!("`{}` means TLS from the first byte; `tls` says otherwise", protocol.name);
+            r.error_fix(*at, "conflict", text, format!("take `tls` out, or write `{}` instead", protocol.base));
+        }
+        let tls_at = |place: &Where| match (&tls, place) {
+            (Some(told), _) => told.value,
+            (None, Where::Unix(_)) if protocol.tls == ListenTls::StartTls => Some(ListenTls::None),
+            (None, _) => Some(protocol.tls),
         };
-        let ours = matches!(listen_tls, Some(ListenTls::StartTls | ListenTls::Implicit));
+        // Where an address is wrong that is told, and no conclusions are drawn from the want of one.
+        let ours = |told: &Told<Where>| matches!(tls_at(&told.value), Some(ListenTls::StartTls | ListenTls::Implicit));
+        let ours = addresses.iter().any(ours);
         if ours && !terms.certificates && !r.incomplete {
             tell_no_certificate(r, tls.as_ref().map_or(*at, |told| told.at), protocol);
         }
         for Told { value: address, at } in addresses.iter().cloned() {
-            if address.port.is_some() && protocols.written > 1 {
+            if protocols.written > 1 && address.is_for_one() {
                 if complained.insert(at) {
-                    let text = "an address with a port serves one protocol, and this listener has several";
-                    r.error_fix(at, "conflict", text, "leave the port out, or give each protocol a [[listen]] of its own");
+                    let (what, fix) = match address {
+                        Where::Tcp(_) => {
+                            ("an address with a port", "leave the port out, or give each protocol a [[listen]] of its own")
+                        }
+                        Where::Unix(_) => ("a unix socket", "give each protocol a [[listen]] of its own"),
+                    };
+                    r.error_fix(at, "conflict", format!("{what} serves one protocol, and this listener has several"), fix);
                 }
                 continue;
             }
             let listen = Listen {
                 protocol: protocol.base,
-                address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-                optional: address.host.is_none(),
-                tls: listen_tls.unwrap_or(protocol.tls),
+                address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into(),
+                socket_mode: file.mode,
+                socket_group: file.group.clone(),
+                optional: matches!(address, Where::Tcp(Address { host: None, .. })),
+                tls: tls_at(&address).unwrap_or(protocol.tls),
                 cleartext_auth,
                 proxy_protocol,
                 xclient: if SMTP.contains(&protocol.base) { xclient } else { XclientAs::Usual },
@@ -167,9 +183,9 @@ fn read_block(
                 at: r.told_place(at),
             };
             for socket in address.sockets(protocol.port) {
-                match taken.get(&socket).filter(|_| socket.port() != 0) {
+                match taken.get(&socket).filter(|_| !socket.is_any()) {
                     None => {
-                        taken.insert(socket, at);
+                        taken.insert(socket.clone(), at);
                         out.push(Listen { address: socket, ..listen.clone() });
                     }
                     Some(&first) => {
@@ -268,7 +284,32 @@ fn check_offloaded(
     }
 }
 
-fn addresses(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Vec<Told<Address>>> {
+/// One `address`.
+#[derive(Debug, Clone)]
+enum Where {
+    Tcp(Address),
+    Unix(Arc<Path>),
+}
+
+impl Where {
+    /// Only one protocol can be spoken there.
+    fn is_for_one(&self) -> bool {
+        match self {
+            Where::Tcp(address) => address.port.is_some(),
+            Where::Unix(_) => true,
+        }
+    }
+
+    /// What to bind.
+    fn sockets(self, registered: u16) -> Vec<ListenAt> {
+        match self {
+            Where::Tcp(address) => address.sockets(registered).into_iter().map(ListenAt::Tcp).collect(),
+            Where::Unix(path) => vec![ListenAt::Unix(path)],
+        }
+    }
+}
+
+fn addresses(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Vec<Told<Where>>> {
     if matches!(&item.value.what, What::Array(items) if items.is_empty()) {
         let fix = "leave it out for all addresses on the registered port";
         r.error_fix(item.value.at, "value", format!("`{}` names no address", item.name), fix);
@@ -282,14 +323,13 @@ fn addresses(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Vec<Told<Address>>>
     Some(found)
 }
 
-fn address(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Address> {
+fn address(r: &mut Reading<'_>, item: &Item<'_>) -> Option<Where> {
     let text = kinds::line(r, item)?;
-    if text.starts_with("unix:") || text.starts_with('/') {
-        r.later(item.value.at, "listening on a unix socket");
-        return None;
+    if let Some(path) = unix_socket::path_of(&text) {
+        return unix_socket::path(r, item, path).map(Where::Unix);
     }
     match parse_address(&text) {
-        Ok(address) => Some(address),
+        Ok(address) => Some(Where::Tcp(address)),
         Err((why, fix)) => {
             r.error_fix(item.value.at, "value", format!("`{}`: {} {why}", item.name, shown(&text)), fix);
             None
@@ -313,7 +353,7 @@ fn warn_of_no_login(r: &mut Reading<'_>, block: &Section, listen: &[Listen], aut
     let clear = || listen.iter().filter(|listen| listen.tls == ListenTls::None && !LETTERS.contains(&listen.protocol));
     // A balancer on this host brings clients that are not.
     let balanced = clear().any(|listen| listen.proxy_protocol != ListenProxy::Off);
-    let outside = balanced || clear().any(|listen| !listen.address.ip().is_loopback());
+    let outside = balanced || clear().any(|listen| listen.address.ip().is_some_and(|ip| !ip.is_loopback()));
     let who = match auth {
         CleartextAuth::Never => "nobody",
         CleartextAuth::Loopback => "only clients on this host",

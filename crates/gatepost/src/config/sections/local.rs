@@ -48,10 +48,11 @@ fn server(r: &mut Reading<'_>, item: &Item<'_>) -> Option<LocalBackend> {
 
 /// Only what is certain without a lookup.
 fn leads_to(backend: &LocalBackend, listen: &Listen) -> bool {
-    let ours = listen.address.ip();
+    let Some(listens) = listen.address.tcp() else { return false };
+    let ours = listens.ip();
     let here = match backend.host.parse::<IpAddr>() {
         Ok(to) => to == ours || (ours.is_unspecified() && to.is_loopback() && to.is_ipv4() == ours.is_ipv4()),
         Err(_) => backend.host.eq_ignore_ascii_case("localhost") && (ours.is_unspecified() || ours.is_loopback()),
     };
-    here && backend.port == listen.address.port()
+    here && backend.port == listens.port()
 }

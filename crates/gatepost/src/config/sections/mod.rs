@@ -21,6 +21,7 @@ mod source_ips;
 mod submission;
 mod tls;
 mod trust;
+mod unix_socket;
 mod users;
 
 pub(super) use admin::default_admin;

@@ -193,8 +193,8 @@ const LMTP: &str = "[[listen]]\nprotocol = \"lmtp\"\naddress = [\"10.1.0.5:24\"]
 
 /// Each listener once, though it is bound for both families.
 fn listeners(meant: &Meant) -> Vec<(&'static str, u16, ListenTls, meant::ListenProxy)> {
-    let all = meant.listen.iter().filter(|listen| listen.address.is_ipv4());
-    all.map(|listen| (listen.protocol, listen.address.port(), listen.tls, listen.proxy_protocol)).collect()
+    let all = meant.listen.iter().filter(|listen| listen.address.tcp().is_some_and(|at| at.is_ipv4()));
+    all.map(|listen| (listen.protocol, listen.address.port().unwrap(), listen.tls, listen.proxy_protocol)).collect()
 }
 
 #[test]

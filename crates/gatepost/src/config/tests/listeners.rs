@@ -68,7 +68,7 @@ fn listeners_behind_balancers() {
     let offloaded = |rest: &str| block(&format!("tls = \"offloaded\"\n{rest}"));
     // No certificate is needed where nothing is encrypted here.
     let meant = clean(&format!("{TOP}{}{BALANCERS}{USERS}", offloaded("proxy_protocol = \"required\"\n")));
-    let told: Vec<_> = meant.listen.iter().map(|one| (one.address.port(), one.tls, one.proxy_protocol)).collect();
+    let told: Vec<_> = meant.listen.iter().map(|one| (one.address.port().unwrap(), one.tls, one.proxy_protocol)).collect();
     let expected = |port| (port, ListenTls::Offloaded, meant::ListenProxy::Required);
     assert_eq!(told, [expected(143), expected(143), expected(995), expected(995)]);
 
@@ -171,11 +171,90 @@ fn listening_addresses() {
             "7:57: error[kind]: `listen.address` is a number",
         ],
     );
-    listening(&block("\"unix:/run/x\""), &["7:11: error[later]: listening on a unix socket is not in this version"]);
     listening(&block("[]"), &["7:11: error[value]: `listen.address` names no address"]);
     listening(
         "[tls]\ncertificates = [{ cert = \"tls/mail.pem\", key = \"tls/mail.key\" }]\n[[listen]]\nprotocols = [\"imap\", \"imaps\"]\naddress = [\"10.1.0.5:143\", \"10.1.0.6\"]",
         &["7:12: error[conflict]: an address with a port serves one protocol"],
+    );
+}
+
+#[test]
+fn unix_sockets() {
+    let block = |rest: &str| format!("[[listen]]\nprotocol = \"imap\"\n{rest}");
+    // Without a word of TLS there is none, and no certificate is needed; a name that means it keeps its meaning.
+    let dir = Dir::new();
+    let own = dir.0.join("mail/imap");
+    for (rest, at, tls, mode, group) in [
+        ("address = \"unix:/run/gatepost/imap\"", "unix:/run/gatepost/imap", ListenTls::None, 0o660, None),
+        ("address = \"/run/x\"\nsocket_mode = \"666\"", "unix:/run/x", ListenTls::None, 0o666, None),
+        (
+            "address = \"unix:/run/x\"\ntls = \"none\"\nsocket_mode = \"0620\"\nsocket_group = \"mail\"",
+            "unix:/run/x",
+            ListenTls::None,
+            0o620,
+            Some("mail"),
+        ),
+        ("address = \"unix:mail/imap\"", &*format!("unix:{}", own.display()), ListenTls::None, 0o660, None),
+    ] {
+        let meant = dir.put("gatepost.toml", format!("{TOP}{}\n{USERS}", block(rest)).as_bytes()).load().unwrap().meant;
+        let [one] = &meant.listen[..] else { panic!("{:?}", meant.listen) };
+        assert_eq!((&*one.address.to_string(), one.tls, one.socket_mode, one.socket_group.as_deref()), (at, tls, mode, group));
+        assert!(!one.optional);
+    }
+    let certificates = "[tls]\ncertificates = [{ cert = \"tls/mail.pem\", key = \"tls/mail.key\" }]\n";
+    let both = "[[listen]]\nprotocol = \"imap\"\naddress = [\"unix:/run/x\", \"127.0.0.1\"]\n";
+    for (listen, expected) in [
+        (both.to_owned(), vec![ListenTls::None, ListenTls::StartTls]),
+        (format!("{both}tls = \"starttls\"\n"), vec![ListenTls::StartTls; 2]),
+        (both.replace("imap", "imaps"), vec![ListenTls::Implicit; 2]),
+    ] {
+        let meant = clean(&format!("{TOP}{certificates}{listen}{USERS}"));
+        assert_eq!(meant.listen.iter().map(|one| one.tls).collect::<Vec<_>>(), expected, "{listen}");
+    }
+    listening(both, &["4:12: error[tls]: `imap` offers TLS here"]);
+    listening(&block("address = \"/run/x\"\ntls = \"starttls\""), &["6:7: error[tls]: `imap` offers TLS here"]);
+    listening(&block("address = \"/run/x\"\ncleartext_auth = \"never\""), &["3:1: warning[cleartext]: without TLS"]);
+
+    let long = format!("address = \"unix:/run/{}\"", "x".repeat(103));
+    clean(&format!("{TOP}{}\n{USERS}", block(&long.replace("/run/x", "/run/"))));
+    listening(
+        &block(&long),
+        &["5:11: error[range]: `listen.address`: the path of a unix socket has at most 107 octets, this one has 108"],
+    );
+    for (text, why) in [
+        ("unix:", "`` names no file"),
+        ("unix:/", "`/` names no file"),
+        ("unix:/run/", "`/run/` names a directory"),
+        ("unix:@gatepost", "`@gatepost` is an abstract socket"),
+    ] {
+        let told = format!("5:11: error[value]: `listen.address`: {why}|address = \"unix:/run/gatepost/lmtp\"");
+        listening(&block(&format!("address = \"{text}\"")), &[&told]);
+    }
+    for (mode, why) in [
+        ("\"0440\"", "error[value]: `listen.socket_mode`: nobody could connect with `0440`|\"0660\""),
+        ("\"rw\"", "error[value]: `listen.socket_mode` cannot be `rw`|an octal number in quotes"),
+        ("\"0680\"", "error[value]: `listen.socket_mode` cannot be `0680`"),
+        ("\"1777\"", "error[value]: `listen.socket_mode` cannot be `1777`"),
+        ("\"+66\"", "error[value]: `listen.socket_mode` cannot be `+66`"),
+        ("660", "error[kind]: `listen.socket_mode` is a number"),
+    ] {
+        listening(&block(&format!("address = \"/run/x\"\nsocket_mode = {mode}")), &[&format!("6:15: {why}")]);
+    }
+    listening(
+        &block("address = \"127.0.0.1\"\ntls = \"none\"\nsocket_mode = \"0660\"\nsocket_group = \"mail\""),
+        &[
+            "7:15: error[conflict]: `listen.socket_mode` has no effect: no `address` of this listener is a unix socket|take it out",
+            "8:16: error[conflict]: `listen.socket_group` has no effect",
+        ],
+    );
+    listening(
+        "[[listen]]\nprotocols = [\"imap\", \"pop3\"]\naddress = \"/run/x\"",
+        &["5:11: error[conflict]: a unix socket serves one protocol, and this listener has several|a [[listen]] of its own"],
+    );
+    let pop3 = "[[listen]]\nprotocol = \"pop3\"\naddress = \"unix:/run/x\"";
+    listening(
+        &format!("{}\n{pop3}", block("address = \"/run/x\"")),
+        &["8:11: error[twice]: unix:/run/x is taken already by the listener at |gatepost.toml:5:11"],
     );
 }
 

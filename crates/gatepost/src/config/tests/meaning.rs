@@ -196,7 +196,10 @@ fn every_key_has_its_meaning() {
                 bare_newline,
                 connections,
                 at: _,
+                socket_mode,
+                socket_group,
             } = one;
+            assert_eq!((*socket_mode, socket_group), (0o660, &None));
             assert_eq!(*xclient == meant::XclientAs::Exim, *protocol == "submission");
             assert_eq!(*bare_newline == wire::smtp::message::BareNewline::Reject, *protocol == "lmtp");
             let most = connections.map_or(String::new(), |most| format!(" {most}"));

@@ -19,9 +19,10 @@ mod channel;
 mod predecessor;
 mod successor;
 
-pub use predecessor::{Estate, Program, Refused, Upgrade, Upgraded};
+pub use predecessor::{Estate, Listener, Program, Refused, Upgrade, Upgraded};
 pub use successor::Heir;
 
+use crate::config::listen_at::ListenAt;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,7 +39,14 @@ pub const START: Duration = Duration::from_secs(60);
 #[serde(rename_all = "kebab-case")]
 enum Bequest {
     /// Sockets of one listener come with this; there can be several for one.
-    Listener { protocol: String, configured: SocketAddr, nth: usize },
+    Listener {
+        protocol: String,
+        configured: ListenAt,
+        nth: usize,
+        /// Of a unix socket: its file is ours to remove, and not systemd's.
+        #[serde(default)]
+        file: bool,
+    },
     /// The control socket comes with this.
     Control { path: PathBuf },
     /// The socket of an `admin.address` comes with this.

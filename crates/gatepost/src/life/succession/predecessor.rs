@@ -3,12 +3,12 @@
 use super::channel::{Channel, DESCRIPTORS};
 use super::{Bequest, PREDECESSOR, Reply};
 use crate::admin::Sockets;
+use crate::config::listen_at::ListenAt;
 use relay::listen::Listening;
 use rustix::fs::stat;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -71,10 +71,24 @@ impl Program {
 
 /// What is handed over.
 pub struct Estate {
-    /// Protocol, configured address, which of them, sockets.
-    pub listeners: Vec<(&'static str, SocketAddr, usize, Vec<Arc<Listening>>)>,
+    /// What is listened on.
+    pub listeners: Vec<Listener>,
     /// Where the admin API is asked.
     pub admin: Sockets,
+}
+
+/// One listener.
+pub struct Listener {
+    /// The protocol's name.
+    pub protocol: &'static str,
+    /// The address as configured.
+    pub configured: ListenAt,
+    /// Which of those with this protocol and address.
+    pub nth: usize,
+    /// Its sockets.
+    pub sockets: Vec<Arc<Listening>>,
+    /// Of a unix socket: its file is ours to remove.
+    pub file: bool,
 }
 
 /// Why there is no successor.
@@ -224,10 +238,11 @@ fn refused(reason: String) -> Refused {
 
 /// Hands over, and waits for the answer.
 fn talk(channel: Channel, estate: &Estate) -> io::Result<(Channel, Option<Reply>)> {
-    for (protocol, configured, nth, sockets) in &estate.listeners {
+    for Listener { protocol, configured, nth, sockets, file } in &estate.listeners {
         for some in sockets.chunks(DESCRIPTORS) {
             let descriptors: Vec<_> = some.iter().map(|socket| socket.as_fd()).collect();
-            let bequest = Bequest::Listener { protocol: (*protocol).to_owned(), configured: *configured, nth: *nth };
+            let (protocol, configured) = ((*protocol).to_owned(), configured.clone());
+            let bequest = Bequest::Listener { protocol, configured, nth: *nth, file: *file };
             channel.send(&bequest, &descriptors)?;
         }
     }
@@ -253,7 +268,9 @@ mod tests {
         let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let socket = Listening::Tcp(socket);
-        let estate = Estate { listeners: vec![("imap", address, 0, vec![Arc::new(socket)])], admin: Sockets::default() };
+        let sockets = vec![Arc::new(socket)];
+        let listener = Listener { protocol: "imap", configured: address.into(), nth: 0, sockets, file: false };
+        let estate = Estate { listeners: vec![listener], admin: Sockets::default() };
         match Upgrade::begin(&program, estate, Duration::from_millis(300)) {
             Err(refused) => (refused, None),
             Ok(upgrade) => {

@@ -40,9 +40,9 @@ impl Heir {
         let mut heir = Heir { channel, sockets: HandedSockets::default(), admin: Sockets::default() };
         loop {
             match heir.channel.receive().map_err(lost)? {
-                Some((Bequest::Listener { protocol, configured, nth }, passed)) => {
+                Some((Bequest::Listener { protocol, configured, nth, file }, passed)) => {
                     for socket in passed {
-                        heir.sockets.add_of(protocol.clone(), configured, nth, TcpListener::from(socket))?;
+                        heir.sockets.add_of(protocol.clone(), configured.clone(), nth, socket, file)?;
                     }
                 }
                 Some((Bequest::Control { path }, passed)) => {

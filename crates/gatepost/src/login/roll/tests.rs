@@ -16,9 +16,9 @@ fn record(user: &str, backend: &str, origin: &Origin) -> Arc<Record> {
 #[test]
 fn who_is_on_is_listed_counted_and_ended() {
     let (roll, clock) = (Roll::default(), Clock::new());
-    let at = "127.0.0.1:143".parse().unwrap();
-    let one = roll.enter("imap", at, &origin("192.0.2.1:1"), &clock);
-    let two = roll.enter("imap", at, &origin("192.0.2.2:2"), &clock);
+    let at: ListenAt = "127.0.0.1:143".parse().unwrap();
+    let one = roll.enter("imap", &at, &origin("192.0.2.1:1"), &clock);
+    let two = roll.enter("imap", &at, &origin("192.0.2.2:2"), &clock);
     one.signing_in(Some("alice"));
     assert_eq!((roll.all().len(), one.state()), (2, State::SigningIn));
     assert_eq!(View::of(&one).user.as_ref(), "alice");
@@ -41,7 +41,7 @@ fn who_is_on_is_listed_counted_and_ended() {
 fn the_roll_does_not_grow_with_those_that_are_gone() {
     let (roll, clock) = (Roll::default(), Clock::new());
     for _ in 0..10_000 {
-        drop(roll.enter("imap", "127.0.0.1:143".parse().unwrap(), &origin("192.0.2.1:1"), &clock));
+        drop(roll.enter("imap", &"127.0.0.1:143".parse().unwrap(), &origin("192.0.2.1:1"), &clock));
     }
     assert!(roll.lock().capacity() <= 256, "{}", roll.lock().capacity());
 }

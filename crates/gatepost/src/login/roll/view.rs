@@ -1,10 +1,14 @@
 //! What can be seen of one connection, at one moment.
 
 use super::{Entry, Stage, State};
+use crate::config::listen_at::ListenAt;
 use crate::login::record::Record;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Stands for a client until it is looked up.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One connection at one moment.
 #[derive(Clone)]
@@ -14,7 +18,7 @@ pub struct View {
     /// The protocol's name.
     pub protocol: &'static str,
     /// The address of the listener.
-    pub listener: SocketAddr,
+    pub listener: ListenAt,
     /// What is being done for it.
     pub state: State,
     /// Session id.
@@ -44,11 +48,11 @@ impl View {
         let mut view = View {
             number: entry.number,
             protocol: entry.protocol,
-            listener: entry.listener,
+            listener: entry.listener.clone(),
             state: State::Relayed,
             session: Box::from(""),
             user: Box::from(""),
-            client: entry.listener,
+            client: NOWHERE,
             via: None,
             age: entry.born.elapsed(),
             idle: Duration::ZERO,
