@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_escaped() {
         let words: Vec<Said<'_>> = said(Some("protocol=go%0Apher&x%1b=1")).collect();
-        assert_eq!(words[0].protocol().unwrap_err().1, "protocol: go\\npher is none of imap, pop3, managesieve, submission");
+        assert_eq!(
+            words[0].protocol().unwrap_err().1,
+            "protocol: go\\npher is none of imap, pop3, managesieve, submission, lmtp"
+        );
         assert_eq!(words[1].unknown().1, "there is no x\\u{1b}");
         assert_eq!(&*said(Some("protocol=imap")).next().unwrap().protocol().unwrap(), "imap");
     }

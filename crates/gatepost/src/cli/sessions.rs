@@ -26,7 +26,7 @@ pub struct Chosen {
     /// The backend: address, address:port, network, or the row's host
     #[arg(long, value_name = "BACKEND")]
     backend: Vec<String>,
-    /// The protocol: imap, pop3, managesieve or submission
+    /// The protocol: imap, pop3, managesieve, submission or lmtp
     #[arg(long)]
     protocol: Option<String>,
     /// The session id

@@ -26,7 +26,7 @@ pub struct Trace {
     /// The listener: address:port, address, or port
     #[arg(long, value_name = "LISTENER")]
     listener: Vec<String>,
-    /// The protocol: imap, pop3, managesieve or submission
+    /// The protocol: imap, pop3, managesieve, submission or lmtp
     #[arg(long)]
     protocol: Option<String>,
     /// The session id

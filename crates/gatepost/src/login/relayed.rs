@@ -46,19 +46,21 @@ pub struct SignedIn {
     pub idle: Duration,
     /// The user's place among its sessions, until the end.
     pub entered: Option<Entered>,
+    /// Its protocol's way.
+    pub way: &'static LoginWay,
 }
 
 impl SignedIn {
     /// Moves bytes until one side ends it, says goodbye where that cannot break the stream, and writes the end down.
     ///
     /// A block, because the arguments of an `async fn` are kept beside the places that they are moved to, here for hours.
-    pub fn relay(self, way: &'static LoginWay, protocol: &'static Protocol, house: &House) -> impl Future<Output = ()> + Send {
-        let SignedIn { mut client, mut backend, early, here, record, entry, idle, mut entered } = self;
+    pub fn relay(self, protocol: &'static Protocol, house: &House) -> impl Future<Output = ()> + Send {
+        let SignedIn { mut client, mut backend, early, here, record, entry, idle, mut entered, way } = self;
+        let mut position = (way.position)();
         async move {
             entry.relay(Arc::clone(&record), idle);
             let slot = Arc::clone(entry.slot());
             let on = house.metrics.session(protocol.name);
-            let mut position = (way.position)();
             let ended = pump(&mut client, &mut backend, early, slot, &mut position).await;
             entry.settle();
             on.moved(ended.to_backend, ended.to_client);

@@ -57,7 +57,7 @@ pub fn serve(
     async move {
         let Some(signed_in) = dialogue.await else { return };
         seat.signed_in();
-        let relay = signed_in.relay(way, door.protocol, &house);
+        let relay = signed_in.relay(door.protocol, &house);
         relay.await;
     }
 }
@@ -283,7 +283,7 @@ impl<'a> Talk<'a> {
                 Step::Event(LoginEvent::Login(login)) => {
                     let began = Instant::now();
                     let failure = match self.sign_in(way, &login, &mut *front, &mut input).await? {
-                        Ok(admitted) => return self.welcome(&login, admitted, &mut *front, input, began).await,
+                        Ok(admitted) => return self.welcome(way, &login, admitted, &mut *front, input, began).await,
                         Err(failure) => failure,
                     };
                     self.house.metrics.refused(self.door.protocol.name, failure.kind.word(), Some(began.elapsed()));
@@ -406,6 +406,7 @@ impl<'a> Talk<'a> {
     /// The user is in: the client hears it, and what is left goes to the relay.
     async fn welcome(
         &mut self,
+        way: &'static LoginWay,
         login: &Login,
         admitted: Admitted,
         front: &mut dyn Front,
@@ -465,6 +466,7 @@ impl<'a> Talk<'a> {
             entry: Arc::clone(&self.entry),
             idle: settings.idle_timeout,
             entered,
+            way,
         })
     }
 

@@ -43,7 +43,8 @@ fn unknown_keys() {
         &["12:1: error[unknown]: |[protocol.pop3] takes `capability`, `greeting`, `idle_timeout`"],
     );
     behind("[protocol.pop3s]\n", &["11:11: error[unknown]: there is no `pop3s` in [protocol]|did you mean `pop3`?"]);
-    behind("[protocol.lmtp]\nx = 1", &["11:11: error[later]: `protocol.lmtp` is not in this version"]);
+    behind("[protocol.smtp]\nx = 1", &["11:11: error[later]: `protocol.smtp` is not in this version"]);
+    behind("[protocol.lmtp]\ntimeout = 1", &["12:1: error[unknown]: |[protocol.lmtp] takes"]);
     behind("[protocol.imaps]\n", &["11:11: error[unknown]: there is no `imaps` in [protocol]|did you mean `imap`?"]);
     behind(
         "[tls]\ncertificates = [{ cert = \"tls/mail.pem\", key = \"tls/mail.key\", chain = \"x\" }]",

@@ -23,6 +23,7 @@ pub(super) static CATALOG: Catalog = Catalog {
         ProtocolName { name: "managesieve", port: 4190, tls: ListenTls::StartTls, base: "managesieve" },
         ProtocolName { name: "submission", port: 587, tls: ListenTls::StartTls, base: "submission" },
         ProtocolName { name: "submissions", port: 465, tls: ListenTls::Implicit, base: "submission" },
+        ProtocolName { name: "lmtp", port: 24, tls: ListenTls::StartTls, base: "lmtp" },
     ],
     drivers: &[
         DriverName {
@@ -44,7 +45,7 @@ pub(super) static CATALOG: Catalog = Catalog {
             ],
         },
     ],
-    later_protocols: &["lmtp", "smtp"],
+    later_protocols: &["smtp"],
     later_drivers: &["mysql", "pgsql", "ldap", "oauth2", "auth_http", "http", "dovecot", "popmap", "popmap-regex"],
 };
 

@@ -268,11 +268,11 @@ fn local_servers() {
     local("{}", &[]);
     local("{ imap = \"127.0.0.1:10143\", pop3 = \"[::1]:10110\" }", &[]);
     local(
-        "{ imp = \"a:1\", imaps = \"a:1\", lmtp = \"a:1\", \"\\u001b\" = 1 }",
+        "{ imp = \"a:1\", imaps = \"a:1\", smtp = \"a:1\", \"\\u001b\" = 1 }",
         &[
             "12:11: error[value]: `backend.local` cannot be `imp`|did you mean `imap`? it takes `imap`, `pop3`",
             "12:24: error[value]: `backend.local`: `imaps` is `imap` on another port|write \"imap\"",
-            "12:39: error[later]: the protocol `lmtp` is not in this version",
+            "12:39: error[later]: the protocol `smtp` is not in this version",
             "12:53: error[value]: `backend.local` cannot be `\\u{1b}`",
         ],
     );

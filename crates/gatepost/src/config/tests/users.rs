@@ -48,14 +48,14 @@ fn user_databases() {
         ],
     );
     users(
-        "[[users]]\nname = \"a b\"\ndriver = \"static\"\nfields = {}\nresult_success = \"ok\"\nskip = \"always\"\ndeny = \"no\"\nprotocols = [\"imaps\", \"lmtp\", \"x\", \"sieve\"]",
+        "[[users]]\nname = \"a b\"\ndriver = \"static\"\nfields = {}\nresult_success = \"ok\"\nskip = \"always\"\ndeny = \"no\"\nprotocols = [\"imaps\", \"smtp\", \"x\", \"sieve\"]",
         &[
             "8:8: error[value]: `users.name`: `a b` holds more than",
             "11:18: error[value]: `users.result_success` cannot be `ok`|`return-ok`, `return-fail`",
             "12:8: error[value]: `users.skip` cannot be `always`",
             "13:8: error[kind]: `users.deny` is text|write users.deny = false",
             "14:14: error[value]: `users.protocols`: `imaps` is `imap` on another port|write \"imap\"",
-            "14:23: error[later]: the protocol `lmtp`",
+            "14:23: error[later]: the protocol `smtp`",
             "14:31: error[value]: `users.protocols` cannot be `x`",
             "14:36: error[value]: `users.protocols` cannot be `sieve`|here it is `managesieve`",
         ],
