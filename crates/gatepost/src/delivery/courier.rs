@@ -185,6 +185,12 @@ impl Courier {
         self.state == State::Ready && self.input.is_empty()
     }
 
+    /// It has waited, and the server has had enough of that: it closed, perhaps with a word of leave that nobody has asked for.
+    pub async fn is_stale(&mut self) -> bool {
+        // Looks once at what is there.
+        !self.is_ready() || timeout(Duration::ZERO, self.conn.read(&mut self.input, READ)).await.is_ok()
+    }
+
     /// What it offers.
     pub fn offers(&self) -> &Offers {
         &self.offers
@@ -218,7 +224,7 @@ impl Courier {
         self.note(out.get(mail_at..).unwrap_or_default());
         if self.waits() {
             self.say(&out).await?;
-            let answer = self.verdict((1, 0)).await?;
+            let answer = self.mail_verdict().await?;
             if !answer.is_yes() {
                 return Ok(vec![answer; rcpts.len()]);
             }
@@ -232,7 +238,7 @@ impl Courier {
         for _ in 0..forwards {
             self.forward_reply().await?;
         }
-        let answer = self.verdict((1, 0)).await?;
+        let answer = self.mail_verdict().await?;
         let mut verdicts = Vec::with_capacity(rcpts.len());
         for _ in first {
             verdicts.push(self.verdict((1, 5)).await?);
@@ -434,6 +440,19 @@ impl Courier {
     fn gone(&mut self, e: io::Error) -> Lost {
         self.state = State::Gone;
         Lost(e.to_string())
+    }
+
+    /// The answer to MAIL. One that ends the connection is about that and not about the mail.
+    async fn mail_verdict(&mut self) -> Result<Verdict, Lost> {
+        let reply = self.reply(Instant::now() + self.patience).await?;
+        match reply.0 {
+            421 => {
+                self.state = State::Gone;
+                Err(Lost(format!("it takes its leave: {}", reply.2)))
+            }
+            200..=299 | 400..=599 => Ok(reply.verdict((1, 0))),
+            code => Err(Lost(format!("it answers MAIL with {code}"))),
+        }
     }
 
     /// The answer to an XFORWARD, which decides nothing.

@@ -160,6 +160,10 @@ pub async fn place(house: &House, live: &Live, asker: &Asker<'_>, rcpt: &Rcpt) -
     if answer.fields.get("proxy_timeout").is_none() {
         route.timeout = route.timeout.min(SETUP);
     }
+    if let Some(patience) = asker.origin.patience {
+        // `TIMEOUT` of XCLIENT: whoever waits for us waits no longer.
+        route.timeout = route.timeout.min(patience);
+    }
     let (mut said, named) = (renamed(rcpt, &user, &route, detail)?, route.user.clone());
     witness.saw(|| crate::login::seen::route(&route, &live.meant));
     let means = house.means(live, asker.origin, witness, false);

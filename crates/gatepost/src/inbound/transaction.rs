@@ -528,15 +528,19 @@ async fn begin(
 ) -> (Option<Courier>, Result<Vec<Verdict>, Trouble>) {
     if let Some(mut courier) = courier {
         let under_way = courier.has_begun();
-        let said = if under_way { courier.more(rcpts).await } else { courier.begin(mail, forwarded, rcpts).await };
+        let said = match under_way {
+            true => courier.more(rcpts).await.map(Some),
+            false if courier.is_stale().await => Ok(None),
+            false => courier.begin(mail, forwarded, rcpts).await.map(Some),
+        };
         match said {
-            Ok(verdicts) => return (Some(courier), Ok(verdicts)),
+            Ok(Some(verdicts)) => return (Some(courier), Ok(verdicts)),
             Err(lost) if under_way => {
                 let trouble = Trouble::Lost(lost.to_string(), lost.verdict());
                 return (Some(courier), Err(trouble));
             }
             // It has waited too long for the server's taste: nothing was said on it but this.
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
     let mut courier = match Courier::open(ground, &found.route, &found.addresses, found.hops, number).await {
