@@ -140,7 +140,14 @@ mod tests {
         ] {
             assert_eq!(wanted.is(&who), is, "{wanted:?}");
         }
-        for bad in ["", "mail", "1.2.3.4:x", "70000"] {
+        let who = Who { listener: "unix:/run/imap".parse().unwrap(), ..who };
+        for (listener, is) in
+            [("unix:/run/imap", true), ("/run/imap", true), ("/run/pop3", false), ("0", false), ("127.0.0.1", false)]
+        {
+            let wanted = Wanted { listener: vec![listener.parse().unwrap()], ..none.clone() };
+            assert_eq!(wanted.is(&who), is, "{listener}");
+        }
+        for bad in ["", "mail", "1.2.3.4:x", "70000", "unix:run/imap"] {
             assert!(bad.parse::<Listener>().is_err(), "{bad}");
         }
     }

@@ -53,6 +53,7 @@ mod stream;
 mod supervised;
 mod through;
 mod trace;
+mod unix_sockets;
 mod upgrade;
 mod verbs;
 mod vouched;

@@ -332,7 +332,7 @@ fn there_are_so_many_traces_and_each_is_in_the_journal() {
     for (words, code, why) in [
         (&["trace"][..], Some(2), "say whom to follow"),
         (&["trace", "--client", "mail"], Some(1), "neither an address nor a network"),
-        (&["trace", "--listener", "mail"], Some(1), "is no address, port, or address:port"),
+        (&["trace", "--listener", "mail"], Some(1), "is no address, port, address:port or unix:/path"),
         (&["trace", "a", "--for", "soon"], Some(2), "is no length of time"),
         (&["trace", "a", "--count", "0"], Some(2), "--count"),
         (&["trace", "a", "--socket", "/nonexistent"], Some(69), "is Gatepost running"),
