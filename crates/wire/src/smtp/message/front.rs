@@ -123,12 +123,22 @@ enum State {
     AwaitGo(Arriving),
     /// It comes.
     Reading(Arriving),
-    /// It is whole, and its last piece was reported.
-    Finished,
-    /// That was reported, too.
+    /// It is whole, or a chunk of it is; the last piece was reported, and what became of that is known.
+    Arrived {
+        taking: Taking,
+        last: bool,
+    },
+    /// The letter was reported as whole.
     AwaitDelivery,
-    /// A transaction is over, and the driver is to know; with a letter that was refused so.
-    Resetting(Option<Verdict>),
+    /// A transaction is over, and the driver is to know.
+    Resetting,
+    /// So it is, with a letter that was refused; and with that the connection, perhaps.
+    Refusing {
+        verdict: Verdict,
+        ends: bool,
+    },
+    /// A letter was refused that ends the connection.
+    Offended,
     AwaitTls,
     Over,
 }
@@ -191,9 +201,16 @@ impl Front {
             let (state, flow) = match std::mem::replace(&mut self.state, State::Over) {
                 State::AwaitCommand => self.read_command(input, out)?,
                 State::Reading(arriving) => self.read_letter(arriving, input, out)?,
-                State::Finished => (State::AwaitDelivery, Flow::Tell(Event::End)),
-                State::Resetting(None) => (State::AwaitCommand, Flow::Tell(Event::Reset)),
-                State::Resetting(Some(verdict)) => (State::AwaitCommand, Flow::Tell(Event::Refused(verdict))),
+                State::Arrived { taking, last } => self.arrived(taking, last, out),
+                State::Resetting => (State::AwaitCommand, Flow::Tell(Event::Reset)),
+                State::Refusing { verdict, ends } => {
+                    let next = if ends { State::Offended } else { State::AwaitCommand };
+                    (next, Flow::Tell(Event::Refused(verdict)))
+                }
+                State::Offended => {
+                    let why = "a CR or LF stands alone in a letter (listen.bare_newline = \"reject\")";
+                    return Err(Fault::peer("bare-newline", why));
+                }
                 state => {
                     self.state = state;
                     return Err(Fault::misuse("step-out-of-turn", format!("stepped in state {}", self.state())));
@@ -325,13 +342,12 @@ impl Front {
         match self.state {
             State::AwaitCommand if !self.greeted => "await-lhlo",
             State::AwaitCommand if self.mail.is_some() => "await-rcpt",
-            State::AwaitCommand | State::Resetting(_) => "await-mail",
-            State::AwaitMail(_) | State::AwaitRecipients | State::AwaitGo(_) | State::Finished | State::AwaitDelivery => {
-                "await-verdict"
-            }
+            State::AwaitCommand | State::Resetting | State::Refusing { .. } => "await-mail",
+            State::AwaitMail(_) | State::AwaitRecipients | State::AwaitGo(_) => "await-verdict",
+            State::Arrived { .. } | State::AwaitDelivery => "await-verdict",
             State::Reading(_) => "await-data",
             State::AwaitTls => "await-tls",
-            State::Over => "over",
+            State::Offended | State::Over => "over",
         }
     }
 }
@@ -442,8 +458,8 @@ impl Front {
                     let flow = if idle { Flow::More } else { flow };
                     return Ok((State::Reading(Arriving::Data(taking)), flow));
                 }
-                let bare = taking.has_bare();
-                self.finish(piece, bare, out)
+                let flow = self.piece(piece, taking.has_bare());
+                Ok((State::Arrived { taking, last: true }, flow))
             }
             Arriving::Chunk { mut taking, left, last } => {
                 let before = input.len();
@@ -458,23 +474,9 @@ impl Front {
                 }
                 if last {
                     taking.end(&mut piece);
-                    let bare = taking.has_bare();
-                    return self.finish(piece, bare, out);
                 }
                 let flow = self.piece(piece, taking.has_bare());
-                let failed = self.mail.as_ref().and_then(|mail| mail.failed.clone());
-                match (failed, &mut self.mail) {
-                    (Some(verdict), _) => {
-                        line(out, &verdict);
-                        self.over(verdict, taking.has_bare(), out)
-                    }
-                    (None, Some(mail)) => {
-                        mail.chunks = Some(taking);
-                        line(out, "250 2.0.0 Chunk received.");
-                        Ok((State::AwaitCommand, flow))
-                    }
-                    (None, None) => Ok((State::AwaitCommand, flow)),
-                }
+                Ok((State::Arrived { taking, last }, flow))
             }
             Arriving::Unwanted { left, answer } => {
                 let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
@@ -503,31 +505,31 @@ impl Front {
         if piece.is_empty() || mail.failed.is_some() { Flow::Next } else { Flow::Tell(Event::Piece(piece.freeze())) }
     }
 
-    /// The letter is whole. Its last piece is reported first.
-    fn finish(&mut self, piece: BytesMut, bare: bool, out: &mut BytesMut) -> Result<(State, Flow), Fault> {
-        let flow = self.piece(piece, bare);
-        if let Some(verdict) = self.mail.as_ref().and_then(|mail| mail.failed.clone()) {
-            for _ in 0..self.mail.as_ref().map_or(0, |mail| mail.taken) {
-                line(out, &verdict);
+    /// All octets of the letter, or of a chunk, were reported. What became of the last of them counts, too.
+    fn arrived(&mut self, taking: Taking, last: bool, out: &mut BytesMut) -> (State, Flow) {
+        let Some(mail) = &mut self.mail else { return (State::AwaitCommand, Flow::Next) };
+        let Some(verdict) = mail.failed.clone() else {
+            if last {
+                return (State::AwaitDelivery, Flow::Tell(Event::End));
             }
+            mail.chunks = Some(taking);
+            line(out, "250 2.0.0 Chunk received.");
+            return (State::AwaitCommand, Flow::Next);
+        };
+        // Behind a chunk that is not the last one there is one answer, and the mail is over with it.
+        for _ in 0..if last { mail.taken } else { 1 } {
+            line(out, &verdict);
+        }
+        if last {
             self.counts.lead_to_mail();
-            return self.over(verdict, bare, out);
         }
-        match flow {
-            Flow::Tell(piece) => Ok((State::Finished, Flow::Tell(piece))),
-            Flow::Next | Flow::More => Ok((State::Finished, Flow::Next)),
-        }
-    }
-
-    /// A letter was refused as a whole, and that was said.
-    fn over(&mut self, verdict: Verdict, bare: bool, out: &mut BytesMut) -> Result<(State, Flow), Fault> {
         self.mail = None;
         self.forwarded = xforward::Said::default();
-        if bare && self.caps.bare_newline == BareNewline::Reject {
+        let ends = taking.has_bare() && self.caps.bare_newline == BareNewline::Reject;
+        if ends {
             line(out, "421 4.7.0 Goodbye.");
-            return Err(Fault::peer("bare-newline", "a CR or LF stands alone in a letter (listen.bare_newline = \"reject\")"));
         }
-        Ok((State::Resetting(Some(verdict)), Flow::Next))
+        (State::Refusing { verdict, ends }, Flow::Next)
     }
 }
 
@@ -611,7 +613,7 @@ impl Front {
     /// Forgets the mail that was begun, and what was said for it.
     fn reset(&mut self) -> (State, Flow) {
         self.forwarded = xforward::Said::default();
-        if self.mail.take().is_some() { (State::Resetting(None), Flow::Next) } else { (State::AwaitCommand, Flow::Next) }
+        if self.mail.take().is_some() { (State::Resetting, Flow::Next) } else { (State::AwaitCommand, Flow::Next) }
     }
 
     /// XFORWARD. The order in which it is looked at is Postfix's.
