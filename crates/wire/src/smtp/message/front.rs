@@ -20,8 +20,8 @@
 //!
 //! Choices: octets that are here already when LHLO or DATA is answered were said by somebody who did not wait for the answer
 //! (RFC 2920 section 3.1): `554`, and the connection ends; behind XCLIENT only a lone LHLO may stand. A chunk of BDAT that is not
-//! wanted is read away, all of it: its octets are no commands. Refused recipients and transactions out of order are no abuse and
-//! not counted; commands that lead to no mail are.
+//! wanted is read away, all of it: its octets are no commands. Where nobody can say how many they are, the connection ends. Refused
+//! recipients and transactions out of order are no abuse and not counted; commands that lead to no mail are.
 
 use super::command::Command;
 use super::letter::Taking;
@@ -374,7 +374,8 @@ impl Front {
             }
             Next::Line(length) => {
                 let said = input.get(..length).unwrap_or_default();
-                let (command, greets) = (Command::read(said, self.terms.trusted), split(said).0 == b"LHLO");
+                let word = split(said).0;
+                let (command, greets) = (Command::read(said, self.terms.trusted), word == b"LHLO");
                 self.notes.heard(out.len(), || shown(said));
                 self.lines.consume(length, input);
                 let ends_group = greets || matches!(command, Ok(Command::Data));
@@ -387,6 +388,10 @@ impl Front {
                     Ok(command) => return self.obey(command, out),
                     Err(malformed) if is_about_envelope(&malformed) => {
                         line(out, format_args!("{} {}", malformed.code, malformed.why))
+                    }
+                    Err(malformed) if word == b"BDAT" => {
+                        line(out, format_args!("{} {}", malformed.code, malformed.why));
+                        return Err(Fault::peer("bdat-syntax", "nobody knows how many octets behind BDAT are none of a command"));
                     }
                     Err(malformed) => self.bad(malformed.code, malformed.why, out)?,
                 }
