@@ -235,12 +235,13 @@ fn is_orcpt(text: &str) -> bool {
     atom && !address.is_empty() && text.len() <= 500 && printable
 }
 
-/// Pairs in xtext; what holds none of them may be base64, and is what that says.
+/// Pairs in xtext; what holds none of them may be base64, and is what that says. In xtext no `=` stands for itself, and at the end
+/// of base64 one does.
 fn read_pairs(text: &str) -> Option<Vec<ForwardField>> {
     let decoded = xtext::decoded(text.as_bytes()).and_then(|octets| String::from_utf8(octets).ok());
     decoded
-        .filter(|text| text.contains('=') && !text.ends_with('='))
-        .and_then(|text| pairs_of_tabs(&text))
+        .filter(|joined| joined.contains('=') && !text.ends_with('='))
+        .and_then(|joined| pairs_of_tabs(&joined))
         .or_else(|| read_forward(text))
 }
 
