@@ -310,3 +310,6 @@ const NOT_ASCII: Malformed = Malformed { code: "553 5.6.7", why: "An address bey
 const PARAMETERS_MAX: usize = 32;
 /// The longest `RCPT` that is said, in octets: what Dovecot takes of one line with room to spare.
 const RCPT_MAX: usize = 4000;
+
+#[cfg(test)]
+mod tests;

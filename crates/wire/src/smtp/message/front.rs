@@ -729,3 +729,6 @@ fn out_of_turn(out: &mut BytesMut) -> Fault {
     line(out, "554 5.5.0 LMTP protocol synchronization: wait for the answer.");
     Fault::peer("pipelining", "octets behind a command that ends its group (RFC 2920), sent before the answer to it")
 }
+
+#[cfg(test)]
+mod tests;
