@@ -9,7 +9,7 @@ use crate::journal::Level;
 use crate::login::arrival::Arrival;
 use crate::login::guard::Knock;
 use crate::login::house::{Door, House, Phase, Seat};
-use crate::login::session::{KICKED, READ, Talk, kicked_in_vain};
+use crate::login::talk::{KICKED, READ, Talk, kicked_in_vain};
 use crate::protocol::Settings;
 use bytes::{Bytes, BytesMut};
 use message::edit::{Edit, Edits};

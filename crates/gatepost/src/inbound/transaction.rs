@@ -11,7 +11,7 @@ use crate::delivery::courier::{Courier, Ground};
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::Level;
 use crate::login::record::Record;
-use crate::login::session::Talk;
+use crate::login::talk::Talk;
 use crate::witness::{Ear, Witness};
 use bytes::{Bytes, BytesMut};
 use message::letter::Hops;
@@ -127,6 +127,15 @@ enum Trouble {
     Lost(String, Verdict),
 }
 
+/// What a place's task is to ask.
+struct Errand {
+    at: usize,
+    /// With their numbers among those that were said together.
+    rcpts: Vec<(usize, Rcpt)>,
+    /// The way there, as the first of them has found it.
+    found: Placed,
+}
+
 /// What a place's task comes back with.
 struct Asked {
     at: usize,
@@ -183,7 +192,7 @@ impl Transaction {
         let given: Vec<String> = rcpts.iter().map(|rcpt| rcpt.to.to_string()).collect();
         let mut answers: Vec<Option<Verdict>> = vec![None; given.len()];
         let mut next = 0;
-        let mut work: Vec<(usize, Vec<(usize, Rcpt)>, Placed)> = Vec::new();
+        let mut work: Vec<Errand> = Vec::new();
         let mut placed: Vec<Option<Result<Placed, Failure>>> = given.iter().map(|_| None).collect();
         for (n, found) in self.place(rcpts).await {
             if let Some(slot) = placed.get_mut(n) {
@@ -217,16 +226,16 @@ impl Transaction {
                         continue;
                     }
                     let rcpt = found.rcpt.clone();
-                    match work.iter_mut().find(|(known, ..)| *known == at) {
-                        Some((_, rcpts, _)) => rcpts.push((n, rcpt)),
-                        None => work.push((at, vec![(n, rcpt)], found)),
+                    match work.iter_mut().find(|errand| errand.at == at) {
+                        Some(errand) => errand.rcpts.push((n, rcpt)),
+                        None => work.push(Errand { at, rcpts: vec![(n, rcpt)], found }),
                     }
                 }
             }
         }
         let mut tasks = JoinSet::new();
         let mut said: Vec<Option<String>> = vec![None; given.len()];
-        for (at, rcpts, found) in work {
+        for Errand { at, rcpts, found } in work {
             let Some(place) = self.places.get_mut(at) else { continue };
             let courier = place.courier.take();
             idle.opened = idle.opened.saturating_add(1);

@@ -9,7 +9,8 @@
 use super::guard::Net;
 use super::house::{Door, House, Live, Phase};
 use super::limits::Limit;
-use super::session::{Talk, too_many_knocks};
+use super::session::too_many_knocks;
+use super::talk::Talk;
 use crate::config::meant::{CleartextAuth, ListenProxy, ListenTls, XclientAs};
 use crate::journal::Level;
 use crate::protocol::Settings;

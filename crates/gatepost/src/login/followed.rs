@@ -2,7 +2,7 @@
 //!
 //! While nobody does, all of it is one relaxed load before each step.
 
-use super::session::Talk;
+use super::talk::Talk;
 use crate::trace::{Tap, Who};
 use crate::witness::Known;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::house::Phase;
 use super::record::Secured;
-use super::session::Talk;
+use super::talk::Talk;
 use crate::backend::seen;
 use crate::journal::Level;
 use crate::witness::Ear;

@@ -14,5 +14,6 @@ pub mod relayed;
 pub mod roll;
 pub(crate) mod seen;
 pub mod session;
+pub mod talk;
 pub mod tally;
 mod waiting;

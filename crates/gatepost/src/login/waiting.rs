@@ -7,7 +7,7 @@ use super::auth::{self, Admitted, Caller};
 use super::house::Phase;
 use super::relayed::{LAST_WORDS, LAST_WORDS_KICKED};
 use super::seen;
-use super::session::{KICKED, READ, Talk};
+use super::talk::{KICKED, READ, Talk};
 use crate::failure::Failure;
 use crate::journal::Level;
 use crate::protocol::LoginWay;
