@@ -9,3 +9,4 @@ mod meet;
 mod script;
 mod spoken;
 mod xclient_vectors;
+mod xforward_vectors;

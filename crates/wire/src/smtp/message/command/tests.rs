@@ -311,7 +311,11 @@ proptest! {
     }
 
     #[test]
-    fn reading_never_panics(word in "(?i)(mail from:|rcpt to:|bdat|lhlo|xforward)?[ <]{0,2}", rest in any::<Vec<u8>>(), trusted in any::<bool>()) {
+    fn reading_never_panics(
+        word in "(?i)(mail from:|rcpt to:|bdat|lhlo|xforward)?[ <]{0,2}",
+        rest in any::<Vec<u8>>(),
+        trusted in any::<bool>(),
+    ) {
         let _ = Command::read(&[word.into_bytes(), rest].concat(), trusted);
     }
 
