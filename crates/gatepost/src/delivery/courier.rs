@@ -5,7 +5,7 @@
 //! * *Every recipient gets the server's own answer, or one that says that there was none.* A server that closes, hangs, answers too
 //!   few lines or none that are replies leaves those without an answer at `451`; a server that answers too many is left.
 //! * *A yes is a reply to the end of this letter*, read from the connection. Nothing else makes one.
-//! * *A server has bounded time*: the route's for each command, [`PIECE`] for a piece of the letter, [`FINAL`] for the last answers.
+//! * *A server has bounded time*: the route's for each command, three minutes for a piece of the letter, ten for the last answers.
 //! * *Nothing is held*: the letter is read piece by piece as the server takes it.
 //!
 //! Who sent the mail is said anew ahead of each `MAIL` (XFORWARD), to servers that offer to hear it, and a no to that is only
