@@ -1,11 +1,12 @@
-//! How a login would be decided: `POST /v1/explain/login`, with the words of [`Ask`] as JSON.
+//! How a login would be decided: `POST /v1/explain/login`, with the words of [`Ask`] as JSON; or a recipient's mail:
+//! `POST /v1/explain/rcpt`, with those of [`AskRcpt`].
 //!
 //! What is answered is an [`crate::explain::Explanation`]. Nothing comes of it; see there.
 
 use super::Desk;
 use super::answer::{Refusal, json};
 use super::serve::HEAD;
-use crate::explain::{self, Ask, Unanswerable};
+use crate::explain::{self, Ask, AskRcpt, Unanswerable};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
@@ -17,6 +18,16 @@ pub async fn login(State(desk): State<Desk>, request: Request) -> Result<Respons
     let body = body(request).await?;
     let ask: Ask = serde_json::from_slice(&body).map_err(|e| Refusal::bad(words(&e)))?;
     match explain::login(&desk.house, true, &ask).await {
+        Ok(told) => Ok(json(&told)),
+        Err(Unanswerable(why)) => Err(Refusal::bad(why)),
+    }
+}
+
+/// `POST /v1/explain/rcpt`.
+pub async fn rcpt(State(desk): State<Desk>, request: Request) -> Result<Response, Refusal> {
+    let body = body(request).await?;
+    let ask: AskRcpt = serde_json::from_slice(&body).map_err(|e| Refusal::bad(words(&e)))?;
+    match explain::rcpt(&desk.house, true, &ask).await {
         Ok(told) => Ok(json(&told)),
         Err(Unanswerable(why)) => Err(Refusal::bad(why)),
     }

@@ -75,6 +75,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/drain", post(status::drain))
         .route("/v1/reload", post(orders::reload))
         .route("/v1/explain/login", post(explain::login))
+        .route("/v1/explain/rcpt", post(explain::rcpt))
         .route("/v1/upgrade", post(orders::upgrade))
         .route(access::FOLLOWED, get(trace::follow))
         .fallback(answer::nothing_there)

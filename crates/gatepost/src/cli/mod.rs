@@ -109,7 +109,7 @@ enum Verb {
     Check,
     /// Show the configuration
     Show(show::Show),
-    /// Say how a login would be decided, step by step, without calling a mail server
+    /// Say how a login, or a recipient's mail, would be decided, step by step, without calling a mail server
     #[command(subcommand)]
     Explain(explain::Explain),
     /// Tell the running Gatepost to read its configuration anew, without touching a session

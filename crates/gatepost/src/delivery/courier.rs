@@ -140,19 +140,8 @@ impl Courier {
         let witness = Witness::of(tap.as_deref().map(|tap| tap as &dyn Ear));
         let means = house.means(live, origin, witness, false);
         let deadline = Instant::now() + route.timeout;
-        let session = SessionId::new(&format!("{}:P{number}", origin.session)).unwrap_or_else(|| origin.session.clone());
-        let introduction = || {
-            route.introduce.then(|| Introduction {
-                // Pairs travel with each recipient.
-                origin: Origin { hops, session: session.clone(), forward: Vec::new(), ..(**origin).clone() },
-                client_id: Vec::new(),
-                forward: Vec::new(),
-                patience: None,
-            })
-        };
-        let dialect: fn() -> Box<dyn Dialect> =
-            if route.smtp { || Box::new(Submission::new()) } else { || Box::new(Submission::lmtp()) };
-        let words = connect::Words { dialect, introduction: &introduction, sign_in: &|| None };
+        let introduction = || introduction(origin, route, hops, number);
+        let words = connect::Words { dialect: dialect(route), introduction: &introduction, sign_in: &|| None };
         let reached = connect::sign_in(&means, route, addresses, &words, deadline).await?;
         let SignedIn { conn, address, leftover, learnt, tls, identity, identity_refused, .. } = reached;
         if let Some(words) = identity_refused {
@@ -525,6 +514,27 @@ impl Courier {
             tap.backend_said(lines.map(line).collect());
         }
     }
+}
+
+/// Who is calling, as a server is told: on the `number`th connection of the client's session.
+pub fn introduction(origin: &Origin, route: &Route, hops: HopsLeft, number: u32) -> Option<Introduction> {
+    route.introduce.then(|| Introduction {
+        // Pairs travel with each recipient.
+        origin: Origin {
+            hops,
+            session: SessionId::new(&format!("{}:P{number}", origin.session)).unwrap_or_else(|| origin.session.clone()),
+            forward: Vec::new(),
+            ..origin.clone()
+        },
+        client_id: Vec::new(),
+        forward: Vec::new(),
+        patience: None,
+    })
+}
+
+/// What is spoken to a server.
+pub fn dialect(route: &Route) -> fn() -> Box<dyn Dialect> {
+    if route.smtp { || Box::new(Submission::new()) } else { || Box::new(Submission::lmtp()) }
 }
 
 /// A reply: its code, its enhanced code, its words.

@@ -1,4 +1,4 @@
-//! What is asked: a user, and how its client comes.
+//! What is asked: a user or a recipient, and how the client comes.
 
 use crate::config::listen_at::ListenAt;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,44 @@ pub struct Ask {
     /// Its password, to be checked; without one it is taken for the right one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+}
+
+/// A recipient whose mail is to be explained.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskRcpt {
+    /// The address as the client says it, without brackets.
+    pub recipient: String,
+    /// Who sends the mail; nobody, as for reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sender: String,
+    /// Who brings it: an address, with or without a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Which listener it reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<ListenAt>,
+    /// What it calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helo: Option<String>,
+    /// The server name that it asks for in TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// It does without TLS where it may.
+    #[serde(default)]
+    pub in_clear: bool,
+    /// The proxy that calls us in its place and says by XCLIENT who is calling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// How many proxies may still follow, as that proxy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// What that proxy forwards for the recipient: `NAME=VALUE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forward: Vec<String>,
+    /// The balancer through which the connection comes, with a PROXY header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<String>,
 }
 
 /// How a client signs in.

@@ -1,7 +1,8 @@
-//! What would come of the login.
+//! What would come of it.
 
 use crate::failure::{Failure, PRIVACY_REQUIRED};
 use serde::Serialize;
+use wire::envelope::Verdict as Answer;
 
 /// What would come of it; keys without a value are left out.
 #[derive(Debug, Default, Serialize)]
@@ -19,6 +20,9 @@ pub struct Outcome {
     /// The user as the databases know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// A recipient as it would be said to the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rcpt: Option<String>,
     /// The name that the backend is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destuser: Option<String>,
@@ -58,12 +62,18 @@ pub struct Outcome {
     pub waits: f64,
 }
 
-/// What becomes of a login.
+/// What becomes of a login, or of a recipient's mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It would sign in at the backend, if that one likes it.
     SignsIn,
+    /// The mail would be handed to the recipient's server, which decides then.
+    Delivers,
+    /// The recipient would be told to try later.
+    Deferred,
+    /// The recipient would be refused for good.
+    Rejected,
     /// It would be refused.
     Refused,
     /// The connection would be closed before there is a login.
@@ -101,6 +111,34 @@ impl Outcome {
             detail: Some(failure.detail.clone()),
             client_hears: lines(client_hears),
             guess: failure.counts_as_guess() && !failure.quick,
+            ..Outcome::default()
+        }
+    }
+
+    /// A recipient gets no mail.
+    pub(super) fn undelivered(failure: &Failure, for_good: bool, heard: &Answer) -> Outcome {
+        let (reason, side) = (failure.kind.word(), failure.side.word());
+        let (verdict, what) =
+            if for_good { (Verdict::Rejected, "refused for good") } else { (Verdict::Deferred, "told to try later") };
+        Outcome {
+            verdict,
+            text: format!("would be {what}, reason {reason}, side {side}: {}", failure.detail),
+            reason: Some(reason.to_owned()),
+            side: Some(side),
+            detail: Some(failure.detail.clone()),
+            client_hears: vec![heard.to_string()],
+            ..Outcome::default()
+        }
+    }
+
+    /// The front takes it for no recipient, and so no database is asked.
+    pub(super) fn no_recipient(client_hears: &[u8]) -> Outcome {
+        Outcome {
+            verdict: Verdict::Rejected,
+            text: "would be refused, reason bad-command: no such recipient, or sender, can be said here".to_owned(),
+            reason: Some("bad-command".to_owned()),
+            side: Some("client"),
+            client_hears: lines(client_hears),
             ..Outcome::default()
         }
     }

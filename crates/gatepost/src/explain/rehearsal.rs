@@ -1,34 +1,23 @@
 //! A login that does not happen, from the listener to the verdict.
 
-use super::ask::{self, Ask, Unanswerable};
+use super::ask::{Ask, Unanswerable};
 use super::client::{Client, Conversation, Said};
+use super::coming::{Coming, How, Passage, choose};
 use super::outcome::{Outcome, Verdict};
 use super::{Explanation, VERSION, seen, words};
 use crate::backend::connect;
-use crate::config::meant::{ListenProxy, ListenTls};
 use crate::failure::{Failure, PRIVACY_REQUIRED};
 use crate::journal::level_word;
-use crate::login::arrival::{Arrival, HeaderDue, Told, knocks_of_peer};
+use crate::login::arrival::Arrival;
 use crate::login::auth::{self, Caller};
-use crate::login::house::{Door, House, Live};
-use crate::login::limits::Ceiling;
-use crate::login::session::{self, too_many_knocks};
-use crate::protocol::{self, LoginWay, PROTOCOLS, Protocol};
-use crate::server::{self, speaks_first};
+use crate::login::house::{House, Live};
+use crate::login::session;
+use crate::protocol::{LoginWay, PROTOCOLS};
 use crate::witness::{MASK, Step, Trail, Witness};
 use bytes::BytesMut;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use wire::dance::Introduction;
 use wire::login::{Front, Goodbye, Login, LoginEvent, Terms};
-use wire::origin::haproxy::{Protection, Proxied};
-use wire::origin::{ClientAddr, ClientTls, ForwardField, HopsLeft, Origin, SessionId};
 use wire::secret::{Password, Secret};
-
-/// A client of which nothing was said is somewhere else: an address that nobody has (RFC 5737).
-const SOMEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
-/// The session's id, in the place of one that would be made.
-const SESSION: &str = "EXPLAINED";
 
 /// Explains a login of a running Gatepost, or with `running` false of a house that was built from a configuration file alone.
 ///
@@ -48,66 +37,35 @@ pub async fn login(house: &House, running: bool, ask: &Ask) -> Result<Explanatio
     Ok(Explanation { version: VERSION, running, steps, outcome })
 }
 
-/// The listeners of a configuration that nobody serves.
-pub fn doors_of(live: &Live) -> Vec<Arc<Door>> {
-    let door = |listen: &crate::config::meant::Listen| {
-        let places = Arc::new(Ceiling::new(listen.connections));
-        Some(Arc::new(server::door(listen, protocol::find(listen.protocol)?, listen.address.clone(), places)))
-    };
-    live.meant.listen.iter().filter_map(door).collect()
-}
-
 struct Rehearsal<'a> {
-    house: &'a House,
-    live: &'a Live,
+    coming: Coming<'a>,
     ask: &'a Ask,
-    witness: Witness<'a>,
-    door: Arc<Door>,
-    /// Its protocol's way.
+    /// The listener's protocol's way.
     way: &'static LoginWay,
-    /// The client itself.
-    from: SocketAddr,
-    via: Option<SocketAddr>,
-    balancer: Option<SocketAddr>,
 }
-
-/// How a part of the way ends: it goes on, or that was all.
-type Passage<T> = Result<T, Box<Outcome>>;
 
 impl<'a> Rehearsal<'a> {
     fn new(house: &'a House, live: &'a Live, ask: &'a Ask, witness: Witness<'a>) -> Result<Rehearsal<'a>, Unanswerable> {
-        let parse = |option: &str, text: &Option<String>| text.as_ref().map(|text| ask::address(option, text)).transpose();
-        let from = parse("from", &ask.from)?;
-        let (via, balancer) = (parse("via", &ask.via)?, parse("balancer", &ask.balancer)?);
-        if via.is_none() && (ask.ttl.is_some() || !ask.forward.is_empty()) {
-            return Err(Unanswerable("ttl and forward are what a proxy in front says: give its address by via".to_owned()));
-        }
         if ask.user.is_empty() || ask.user.bytes().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
             return Err(Unanswerable("no client can say this user name: it is empty, or holds CR, LF or NUL".to_owned()));
         }
-        if let Some(helo) = ask.helo.as_ref().filter(|name| !wire::smtp::command::is_name(name.as_bytes())) {
-            let why = "a name is 1 to 255 printable ASCII characters without a blank";
-            return Err(Unanswerable(format!("{helo:?} would not be told to anybody: {why}")));
-        }
-        let doors = house.doors.load_full();
-        let door = choose(&doors, ask)?;
+        let usual = || PROTOCOLS.first().filter(|_| ask.listener.is_none()).map(|first| first.name);
+        let door = choose(&house.doors.load_full(), ask.protocol.as_deref().or_else(usual), ask.listener.as_ref())?;
         let Some(way) = door.protocol.login() else {
             let text = format!("nobody signs in by {}: ask with explain rcpt ADDRESS", door.protocol.name);
             return Err(Unanswerable(text));
         };
-        if ask.in_clear && door.tls == ListenTls::Implicit {
-            return Err(Unanswerable(format!("{}: TLS begins there with the first byte, nobody is in clear", door.name())));
-        }
-        let unix = door.bound.path().is_some();
-        if unix && let Some(peer) = balancer.or(via).or(from).filter(|peer| !peer.ip().is_loopback()) {
-            return Err(Unanswerable(format!(
-                "{}: nobody comes from {} there, only processes of this host",
-                door.name(),
-                peer.ip()
-            )));
-        }
-        let from = from.unwrap_or(if unix { relay::socket::UNIX } else { SOMEWHERE });
-        Ok(Rehearsal { house, live, ask, witness, door, way, from, via, balancer })
+        let how = How {
+            from: ask.from.as_ref(),
+            helo: ask.helo.as_ref(),
+            sni: ask.sni.as_ref(),
+            in_clear: ask.in_clear,
+            via: ask.via.as_ref(),
+            ttl: ask.ttl,
+            forward: &ask.forward,
+            balancer: ask.balancer.as_ref(),
+        };
+        Ok(Rehearsal { coming: Coming::new(house, live, how, door, witness)?, ask, way })
     }
 
     async fn run(&self, trail: &Trail) -> Result<Outcome, Unanswerable> {
@@ -126,61 +84,8 @@ impl<'a> Rehearsal<'a> {
 
     /// From accept to the greeting.
     fn arrive(&self) -> Passage<(Arrival, Box<dyn Front>)> {
-        let Rehearsal { house, live, ask, witness, door, from, via, balancer, .. } = self;
-        witness.saw(|| seen::listener(door));
-        let peer = balancer.or(*via).unwrap_or(*from);
-        let (peer, here) = match door.bound.tcp() {
-            Some(bound) => (peer, SocketAddr::new(own_address(bound.ip(), peer), bound.port())),
-            None => (relay::socket::UNIX, relay::socket::UNIX),
-        };
-        witness.saw(|| {
-            let who = match (balancer, via) {
-                (Some(_), _) => "balancer",
-                (None, Some(_)) => "proxy",
-                (None, None) if ask.from.is_none() => "a client whose address was not given, say",
-                (None, None) => "client",
-            };
-            seen::peer(who, peer, here, live)
-        });
-
-        let goodbye = |why| if speaks_first(door) { (door.protocol.goodbye)(why) } else { &[][..] };
-        self.knock(peer.ip(), knocks_of_peer(door, live, peer.ip()), goodbye(Goodbye::TooManyConnections))?;
-        if witness.knows_the_house() {
-            if let Some(most) = door.places.limit() {
-                witness.saw(|| {
-                    seen::limit("listener", format!("{} has", door.name()), door.places.used(), most, "listen.connections")
-                });
-                if door.places.is_full() {
-                    let text = format!("{most} connections at this listener (listen.connections)");
-                    return Err(Box::new(Outcome::closed("limit", text, goodbye(Goodbye::ListenerFull))));
-                }
-            }
-            let all = house.seats.all();
-            if let Some(most) = all.limit() {
-                witness.saw(|| {
-                    seen::limit("connections", "all listeners together have".to_owned(), all.used(), most, "limits.connections")
-                });
-            }
-        }
-
-        let mut arrival = Arrival::new(Origin::at_accept(peer, here, session_id()));
-        self.header(&mut arrival, here)?;
-        let wants_tls = door.tls == ListenTls::Implicit || door.tls == ListenTls::StartTls && !ask.in_clear;
-        match live.acceptor(door.protocol) {
-            Some(acceptor) if wants_tls => {
-                let name = ask.sni.as_ref();
-                witness.saw(|| seen::certificate(acceptor.shown_for(name.map(String::as_str)), name, live));
-                arrival.shook_hands(name, &ClientTls::default());
-            }
-            None if door.tls == ListenTls::Implicit => {
-                let text = "no certificate is configured ([tls] certificates)";
-                return Err(Box::new(Outcome::closed("tls", text, &[])));
-            }
-            _ => {}
-        }
-        arrival.meet(live);
-        witness.saw(|| crate::login::seen::trust(&arrival, live));
-
+        let Coming { house, live, witness, door, .. } = &self.coming;
+        let arrival = self.coming.arrive()?;
         let settings = (door.protocol.settings)(&live.meant);
         let terms = arrival.terms(door, live, &settings, || house.learnt.common(door.protocol));
         witness.saw(|| seen::terms(door, &arrival, &terms));
@@ -198,63 +103,14 @@ impl<'a> Rehearsal<'a> {
         Ok((arrival, front_here))
     }
 
-    /// The PROXY header, if one is due or comes all the same.
-    fn header(&self, arrival: &mut Arrival, here: SocketAddr) -> Passage<()> {
-        let Rehearsal { live, ask, witness, door, from, via, balancer, .. } = self;
-        let closed = |reason: &str, text: String| Err(Box::new(Outcome::closed(reason, text, &[])));
-        let peer = arrival.origin.real_client.0;
-        match (HeaderDue::of(door, live, peer.ip()), balancer) {
-            (HeaderDue::No, None) => Ok(()),
-            (HeaderDue::Stranger, _) => {
-                let text =
-                    format!("{peer} is not in trust.proxy_protocol, where all must be (listen.proxy_protocol = \"required\")");
-                closed("proxy-protocol", text)
-            }
-            (HeaderDue::Yes(_), None) => {
-                let text =
-                    format!("{peer} is in trust.proxy_protocol, and so must begin with a PROXY header; without one it is closed");
-                closed("proxy-missing", text)
-            }
-            (HeaderDue::No, Some(_)) => {
-                let why = match door.proxy_protocol {
-                    ListenProxy::Off => "this listener takes none (listen.proxy_protocol)".to_owned(),
-                    _ => format!("{peer} is not in trust.proxy_protocol"),
-                };
-                let reason = if door.tls == ListenTls::Implicit { "tls" } else { "proxy-header" };
-                closed(reason, format!("a PROXY header is no header here: {why}"))
-            }
-            (HeaderDue::Yes(proof), Some(_)) => {
-                let behind = via.unwrap_or(*from);
-                let offloads = matches!(door.tls, ListenTls::Offloaded | ListenTls::None);
-                let header = Proxied {
-                    client: behind,
-                    reached: here,
-                    authority: ask.sni.clone().filter(|_| offloads),
-                    alpn: None,
-                    protection: (offloads && ask.in_clear).then_some(Protection::Clear),
-                    unique_id: None,
-                };
-                arrival.behind_balancer = true;
-                witness.saw(|| {
-                    Step::new("proxy-header", format!("believed: {}", Told(&header)))
-                        .with("client", behind.to_string())
-                        .with("reached", here.to_string())
-                });
-                if let Err(text) = arrival.believe(&header, &proof, door, live) {
-                    return closed("alpn", text);
-                }
-                let clear = door.tls != ListenTls::Implicit;
-                let last_words = if clear { (door.protocol.goodbye)(Goodbye::TooManyConnections) } else { &[] };
-                self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), last_words)
-            }
-        }
-    }
-
     /// The dialogue up to the login.
     fn converse(&self, arrival: &mut Arrival, front: &mut dyn Front, password: Password) -> Result<Passage<Login>, Unanswerable> {
-        let Rehearsal { ask, witness, door, from, via, live, .. } = self;
+        let (ask, Coming { witness, door, from, via, live, .. }) = (self.ask, &self.coming);
         let introduction = match via {
-            Some(_) => Some(self.introduction(arrival)?),
+            Some(_) => {
+                let forward = self.coming.forwarded()?;
+                Some(Introduction { forward, ..self.coming.introduction(arrival) })
+            }
             None => None,
         };
         let client = self.client(password, introduction);
@@ -263,7 +119,7 @@ impl<'a> Rehearsal<'a> {
             match conversation.go_on(front) {
                 Said::Event(LoginEvent::Said(said)) => {
                     arrival.hear(*said);
-                    if let Err(mut outcome) = self.knock(arrival.origin.client.0.ip(), arrival.knocks(live), &[]) {
+                    if let Err(mut outcome) = self.coming.knock(arrival.origin.client.0.ip(), arrival.knocks(live), &[]) {
                         let mut words = BytesMut::new();
                         front.goodbye(Goodbye::TooManyConnections, &mut words);
                         outcome.hears(&words);
@@ -311,7 +167,7 @@ impl<'a> Rehearsal<'a> {
 
     /// From the login to the backend's door.
     async fn decide(&self, arrival: &Arrival, front: &mut dyn Front, login: &Login) -> Outcome {
-        let Rehearsal { house, live, witness, door, .. } = self;
+        let Coming { house, live, witness, door, .. } = &self.coming;
         let limits = &live.meant.limits;
         let client = arrival.origin.client.0.ip();
         let exempt = arrival.exempt(live);
@@ -393,7 +249,7 @@ impl<'a> Rehearsal<'a> {
 
     /// What becomes of a failure: told by the one place that decides what a client may hear.
     fn refused(&self, arrival: &Arrival, front: &mut dyn Front, failure: &Failure, waits: f64) -> Outcome {
-        let limits = &self.live.meant.limits;
+        let limits = &self.coming.live.meant.limits;
         let mut heard = BytesMut::new();
         front.refuse(&session::refusal(failure, limits), &mut heard);
         let guess = failure.counts_as_guess();
@@ -401,12 +257,12 @@ impl<'a> Rehearsal<'a> {
             front.goodbye(Goodbye::TooManyFailures, &mut heard);
         }
         let mut outcome = Outcome::refused(failure, &heard);
-        outcome.guess &= !arrival.exempt(self.live);
+        outcome.guess &= !arrival.exempt(self.coming.live);
         outcome.waits = waits;
         if guess && !failure.quick {
             outcome.waits += limits.failed_login_pause.as_secs_f64();
         }
-        self.witness.saw(|| {
+        self.coming.witness.saw(|| {
             let (_, loud) = failure.refusal();
             Step::new("refusal", format!("{}: journalled as {}", failure.kind.word(), level_word(loud)))
                 .with("reason", failure.kind.word())
@@ -416,89 +272,9 @@ impl<'a> Rehearsal<'a> {
         outcome
     }
 
-    /// A place among the connections of a network that have not signed in.
-    fn knock(&self, ip: IpAddr, most: Option<usize>, last_words: &[u8]) -> Passage<()> {
-        let (Some(most), true) = (most, self.witness.knows_the_house()) else { return Ok(()) };
-        let have = self.house.guard.waiting(ip);
-        let text = format!("the network of {ip} has");
-        self.witness.saw(|| seen::limit("connections_before_login", text, have, most, "limits.connections_before_login"));
-        if have < most {
-            return Ok(());
-        }
-        Err(Box::new(Outcome::closed("limit", too_many_knocks(most), last_words)))
-    }
-
     fn client(&self, password: Password, introduction: Option<Introduction>) -> Client<'_> {
         let mechanism = self.ask.mechanism.mechanism();
-        let helo = self.helo();
+        let helo = self.coming.helo();
         Client { way: self.way, user: &self.ask.user, password, mechanism, helo, introduction }
     }
-
-    /// What the client calls itself, in protocols where it does.
-    fn helo(&self) -> &str {
-        self.ask.helo.as_deref().unwrap_or("client.example")
-    }
-
-    /// What the proxy in front says of its client.
-    fn introduction(&self, arrival: &Arrival) -> Result<Introduction, Unanswerable> {
-        let mut origin = arrival.origin.clone();
-        origin.client = ClientAddr(self.from);
-        origin.session = session_id();
-        origin.hops = self.ask.ttl.map_or(HopsLeft::START, HopsLeft::said);
-        (origin.transport, origin.tls, origin.name) = (None, None, None);
-        origin.helo = Some(wire::origin::Told::Known(self.helo().into()));
-        let pair = |text: &String| match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() => {
-                Ok(ForwardField { name: name.to_ascii_lowercase(), value: value.to_owned() })
-            }
-            _ => Err(Unanswerable(format!("forward {text:?} is no NAME=VALUE"))),
-        };
-        let forward = self.ask.forward.iter().map(pair).collect::<Result<_, _>>()?;
-        Ok(Introduction { origin, client_id: Vec::new(), forward, patience: None })
-    }
-}
-
-/// The listener that was asked for, or the first one that fits.
-fn choose(doors: &[Arc<Door>], ask: &Ask) -> Result<Arc<Door>, Unanswerable> {
-    let usual = || PROTOCOLS.first().filter(|_| ask.listener.is_none()).map(|first| first.name);
-    let name = ask.protocol.as_deref().or_else(usual);
-    let known = |name: &str| PROTOCOLS.iter().any(|row| row.names().any(|known| known == name));
-    if let Some(name) = name.filter(|name| !known(name)) {
-        let names: Vec<&str> = PROTOCOLS.iter().flat_map(Protocol::names).collect();
-        return Err(Unanswerable(format!("there is no protocol {name:?}; it is one of {}", names.join(", "))));
-    }
-    let implicit = |door: &Door| door.tls == ListenTls::Implicit;
-    let under_tls = |door: &Door| door.protocol.implicit.map(|(name, _)| name);
-    let fits = |door: &&Arc<Door>| match (name, &ask.listener) {
-        (_, Some(listener)) if door.bound != *listener && door.address != *listener => false,
-        (Some(name), None) => door.protocol.name == name && !implicit(door) || under_tls(door) == Some(name) && implicit(door),
-        (Some(name), Some(_)) => door.protocol.name == name || under_tls(door) == Some(name),
-        (None, _) => true,
-    };
-    // A protocol that is only spoken under TLS from the first byte is meant by its own name as well.
-    let at_all = |door: &&Arc<Door>| ask.listener.is_none() && name == Some(door.protocol.name);
-    doors.iter().find(fits).or_else(|| doors.iter().find(at_all)).cloned().ok_or_else(|| {
-        let all: Vec<String> = doors.iter().map(|door| format!("{} ({})", door.name(), door.tls.word())).collect();
-        Unanswerable(format!("no such listener; there are: {}", all.join(", ")))
-    })
-}
-
-/// What the peer reaches: the listener's address or, where it listens on all, the one that the kernel would answer from.
-fn own_address(bound: IpAddr, peer: SocketAddr) -> IpAddr {
-    if !bound.is_unspecified() {
-        return bound;
-    }
-    let unspecified: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
-    let loopback = if peer.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-    // A socket of datagrams that is connected and says nothing: the kernel only looks at its routes.
-    let asked = || {
-        let socket = UdpSocket::bind((unspecified, 0))?;
-        socket.connect((peer.ip(), 9))?;
-        socket.local_addr()
-    };
-    asked().map_or(loopback, |own: SocketAddr| own.ip())
-}
-
-fn session_id() -> SessionId {
-    SessionId::new(SESSION).unwrap_or_else(|| SessionId::from_random([0; 12]))
 }

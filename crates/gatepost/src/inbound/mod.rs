@@ -4,10 +4,10 @@
 //! * [`recipient`]: where one recipient's mail goes: databases, route, addresses;
 //! * `transaction`: one mail, its recipients, and the servers that are asked about them, all at once;
 //! * [`hold`]: the letter while it is here: in memory, and in a file that has no name where it is large;
-//! * `told`: what the journal says of each recipient.
+//! * [`told`]: what the journal says of each recipient.
 
 pub mod hold;
 pub mod recipient;
 pub mod session;
-mod told;
+pub mod told;
 mod transaction;

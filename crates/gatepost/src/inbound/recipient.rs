@@ -5,6 +5,7 @@
 //! is only told where all of them said it; everything else is "try later" and names its cause in the journal.
 
 use crate::backend::connect;
+use crate::config::meant::Meant;
 use crate::failure::{Failure, Kind, Side};
 use crate::login::house::{House, Live};
 use crate::login::roll::Coming;
@@ -153,7 +154,9 @@ pub async fn place(house: &House, live: &Live, asker: &Asker<'_>, rcpt: &Rcpt) -
     if house.roll.holds.wait(&coming).is_some() {
         return Err(held("held by kick --hold"));
     }
-    let hops = asker.origin.hops.spend().ok_or_else(|| {
+    let left = asker.origin.hops.spend();
+    witness.saw(|| crate::login::seen::hops(asker.origin.hops, left));
+    let hops = left.ok_or_else(|| {
         let detail = "the proxies in front have used up the hops (TTL of XCLIENT): proxies appear to be looping";
         Failure::new(Side::Client, Kind::Loop, detail)
     })?;
@@ -192,6 +195,11 @@ fn renamed(rcpt: &Rcpt, user: &str, route: &Route, detail: Option<&str>) -> Resu
     }
     rcpt.to = to;
     Ok(rcpt)
+}
+
+/// What the client hears of an answer: for `soft_bounce` nothing is final.
+pub fn heard(verdict: &Verdict, meant: &Meant) -> Verdict {
+    if meant.lmtp.soft_bounce { verdict.clone().softened() } else { verdict.clone() }
 }
 
 /// What a recipient hears of a failure. What is ours or a server's trouble may pass; who is unknown to all databases is unknown.

@@ -8,7 +8,7 @@ use crate::delivery::courier::Ground;
 use crate::journal::Level;
 use crate::login::arrival::Arrival;
 use crate::login::guard::Knock;
-use crate::login::house::{Door, House, Phase, Seat};
+use crate::login::house::{Door, House, Live, Phase, Seat};
 use crate::login::talk::{KICKED, READ, Talk, kicked_in_vain};
 use crate::protocol::Settings;
 use bytes::{Bytes, BytesMut};
@@ -246,7 +246,7 @@ impl Session<'_, '_> {
         }
     }
 
-    fn begin(&self, mail: Mail, front: &Front, live: Arc<crate::login::house::Live>) -> Transaction {
+    fn begin(&self, mail: Mail, front: &Front, live: Arc<Live>) -> Transaction {
         let talk = &*self.talk;
         let mut origin = talk.who.origin.clone();
         called(&mut origin, front.helo());
@@ -265,20 +265,11 @@ impl Session<'_, '_> {
     }
 
     fn terms(&self, settings: &Settings) -> Terms {
-        Terms { password_allowed: false, may_vouch: false, ..self.talk.terms(settings) }
+        terms(self.talk.terms(settings))
     }
 
     fn caps(&self) -> Caps {
-        let limits = &self.talk.live.meant.limits;
-        let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        Caps {
-            bad_commands: if self.talk.stressed() { 1 } else { count(limits.bad_commands) },
-            idle_commands: count(limits.commands),
-            recipients: limits.recipients,
-            size: u64::try_from(limits.message_size).unwrap_or(u64::MAX),
-            bare_newline: self.talk.door.bare_newline,
-            ..Caps::default()
-        }
+        caps(self.talk.door, self.talk.live, self.talk.stressed())
     }
 
     /// We end it: says goodbye and writes it down.
@@ -291,8 +282,27 @@ impl Session<'_, '_> {
     }
 }
 
+/// What is offered to a client that signs in nowhere.
+pub(crate) fn terms(terms: Terms) -> Terms {
+    Terms { password_allowed: false, may_vouch: false, ..terms }
+}
+
+/// What a connection may use up; less where strangers hold most of the seats.
+pub(crate) fn caps(door: &Door, live: &Live, stressed: bool) -> Caps {
+    let limits = &live.meant.limits;
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Caps {
+        bad_commands: if stressed { 1 } else { count(limits.bad_commands) },
+        idle_commands: count(limits.commands),
+        recipients: limits.recipients,
+        size: u64::try_from(limits.message_size).unwrap_or(u64::MAX),
+        bare_newline: door.bare_newline,
+        ..Caps::default()
+    }
+}
+
 /// What the client called itself, unless a trusted peer has told it.
-fn called(origin: &mut Origin, helo: Option<&str>) {
+pub(crate) fn called(origin: &mut Origin, helo: Option<&str>) {
     if let Some(name) = helo {
         origin.helo.get_or_insert_with(|| Told::Known(name.into()));
     }

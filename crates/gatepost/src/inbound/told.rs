@@ -53,17 +53,8 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// The event.
-    pub(super) fn outcome(verdict: &Verdict) -> &'static str {
-        match verdict.code() {
-            500.. => "rejected",
-            400.. => "deferred",
-            _ => "delivered",
-        }
-    }
-
     pub(super) fn write(&self, record: &Record, journal: &Journal) {
-        let outcome = Told::outcome(self.verdict);
+        let outcome = outcome(self.verdict);
         let level = match self.failure {
             Some(failure) => failure.refusal().1,
             None if self.lost.is_some() => Level::Error,
@@ -125,5 +116,14 @@ impl Told<'_> {
         }
         words.push(("took", Word::Seconds(self.took)));
         record.recipient(journal, level, outcome, &words);
+    }
+}
+
+/// The event, by the answer of whoever decided.
+pub fn outcome(verdict: &Verdict) -> &'static str {
+    match verdict.code() {
+        500.. => "rejected",
+        400.. => "deferred",
+        _ => "delivered",
     }
 }

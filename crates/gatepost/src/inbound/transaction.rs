@@ -365,7 +365,7 @@ impl Transaction {
     }
 
     fn soften(&self, verdict: &Verdict) -> Verdict {
-        if self.ground.live.meant.lmtp.soft_bounce { verdict.clone().softened() } else { verdict.clone() }
+        recipient::heard(verdict, &self.ground.live.meant)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one line has many words")]
@@ -399,7 +399,7 @@ impl Transaction {
             took: self.began.elapsed(),
         };
         let house = &self.ground.house;
-        house.metrics.recipient(self.ground.protocol.name, Told::outcome(verdict), told.took);
+        house.metrics.recipient(self.ground.protocol.name, super::told::outcome(verdict), told.took);
         told.write(record, &house.journal);
     }
 

@@ -169,7 +169,7 @@ pub(crate) fn limit_step(limit_name: &str, text: String, have: usize, limit: usi
 }
 
 /// How many proxies may still follow.
-pub(super) fn hops(arrived: HopsLeft, left: Option<HopsLeft>) -> Step {
+pub(crate) fn hops(arrived: HopsLeft, left: Option<HopsLeft>) -> Step {
     let text = match left {
         Some(left) => format!("{} hops arrive, {} are left for the backend", arrived.get(), left.get()),
         None => format!("{} hops arrive: none is left for the backend", arrived.get()),

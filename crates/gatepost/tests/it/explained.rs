@@ -1,4 +1,4 @@
-//! `gatepost explain login --json`, asked by tests.
+//! `gatepost explain --json`, asked by tests.
 
 use crate::gate::BINARY;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use testkit::gatepost::Gatepost;
 
 const DOCUMENTED: &str = include_str!("../../../../docs/explain.md");
 
-/// What is asked, behind `explain login`.
+/// What is asked, behind `explain login` or `explain rcpt`.
 pub struct Asked<'a> {
     pub gatepost: &'a Gatepost,
     pub words: &'a [&'a str],
@@ -24,7 +24,17 @@ impl Asked<'_> {
     /// Asks the running Gatepost. The exit code says whether the user would get in.
     #[track_caller]
     pub fn explain(&self, password: Option<&str>) -> Told {
-        let (code, out, errors) = self.run(password);
+        self.told(self.run(password), "signs-in")
+    }
+
+    /// The same of a recipient. The exit code says whether it would be delivered.
+    #[track_caller]
+    pub fn explain_rcpt(&self) -> Told {
+        self.told(self.run_verb("rcpt", None), "delivers")
+    }
+
+    #[track_caller]
+    fn told(&self, (code, out, errors): (i32, String, String), good: &str) -> Told {
         let value: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {code} {out:?} {errors:?}"));
         let told = Told { value };
         assert_eq!(told.value["version"], 1);
@@ -36,16 +46,22 @@ impl Asked<'_> {
                 assert!(DOCUMENTED.contains(&format!("`{key}`")), "docs/explain.md does not name {key}");
             }
         }
-        assert_eq!(code, i32::from(told.verdict() != "signs-in"), "{told:?}");
+        assert_eq!(code, i32::from(told.verdict() != good), "{told:?}");
         told
     }
 
     /// The exit code, and both outputs.
     #[track_caller]
     pub fn run(&self, password: Option<&str>) -> (i32, String, String) {
+        self.run_verb("login", password)
+    }
+
+    /// The same of another thing.
+    #[track_caller]
+    pub fn run_verb(&self, verb: &str, password: Option<&str>) -> (i32, String, String) {
         let mut command = Command::new(BINARY);
         let config = self.gatepost.dir().join("gatepost.toml");
-        command.args(["explain", "login", "--json", "--config"]).arg(config).args(self.words);
+        command.args(["explain", verb, "--json", "--config"]).arg(config).args(self.words);
         if password.is_some() {
             command.arg("--password-stdin");
         }

@@ -41,6 +41,7 @@ mod postfix_backend;
 mod privileges;
 mod proxy_protocol;
 mod proxy_protocol_out;
+mod rcpt_explained;
 mod reloads;
 mod seeds;
 mod senders;

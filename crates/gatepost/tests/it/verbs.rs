@@ -37,6 +37,7 @@ fn a_reader_who_has_left_is_no_trouble() {
         (&["kick", "nobody"], 0),
         (&["explain", "login", "alice"], 0),
         (&["explain", "login", "alice", "--in-clear", "--from", "192.0.2.1"], 1),
+        (&["explain", "rcpt", "alice"], 2),
         (&["reload"], 0),
         (&["reload", "--help"], 0),
     ] {
