@@ -130,14 +130,7 @@ pub async fn place(house: &House, live: &Live, asker: &Asker<'_>, rcpt: &Rcpt) -
         noauth: false,
         delivery: true,
     };
-    let decision = route::decide(&answer, &asked, &mut |field| {
-        let remark = format!("users \"{}\": field {field} has no effect", answer.database);
-        if witness.watches() {
-            witness.saw(|| Step::new("remark", remark).with("event", "unknown-field").with("field", field));
-        } else {
-            house.remark("unknown-field", remark);
-        }
-    })?;
+    let decision = route::decide(&answer, &asked, &mut |field| house.remark_field(&answer.database, field, witness))?;
     let Decided::SignIn(route) = decision.verdict else {
         return Err(Failure::row(&answer.database, "nologin", "says nothing of where mail goes"));
     };

@@ -16,7 +16,7 @@ use crate::journal::{Level, Word};
 use crate::protocol::{LoginWay, Protocol};
 use crate::route::{self, Asked, Route, Verdict, Waiting};
 use crate::users::{Answer, Question};
-use crate::witness::{Known, Step, Witness};
+use crate::witness::{Known, Witness};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -159,14 +159,7 @@ async fn decide(house: &House, live: &Live, caller: &Caller<'_>, login: &Login) 
         let changed = house.roll.holds.changed();
         let answer = live.chain.sign_in(&question).await?;
         witness.saw(|| seen::fields(&answer, witness));
-        let decision = route::decide(&answer, &asked, &mut |field| {
-            let remark = format!("users \"{}\": field {field} has no effect", answer.database);
-            if witness.watches() {
-                witness.saw(|| Step::new("remark", remark).with("event", "unknown-field").with("field", field));
-            } else {
-                house.remark("unknown-field", remark);
-            }
-        })?;
+        let decision = route::decide(&answer, &asked, &mut |field| house.remark_field(&answer.database, field, witness))?;
         if let Some(entry) = caller.entry {
             entry.signing_in(Some(&answer.user));
         }

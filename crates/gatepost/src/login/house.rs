@@ -18,7 +18,7 @@ use crate::protocol::Protocol;
 use crate::resolve::Resolve;
 use crate::trace::Tracers;
 use crate::users::chain::Chain;
-use crate::witness::Witness;
+use crate::witness::{Step, Witness};
 use arc_swap::ArcSwap;
 use relay::listen::AcceptStats;
 use relay::tls::CertFacts;
@@ -229,6 +229,16 @@ impl House {
     /// Has balancers go elsewhere, or come again. True where that is news.
     pub fn drain(&self, on: bool) -> bool {
         self.draining.swap(on, Ordering::Relaxed) != on
+    }
+
+    /// A field of a row that has no effect: told to who watches, else once in the life of the process.
+    pub fn remark_field(&self, database: &str, field: &str, witness: Witness<'_>) {
+        let remark = format!("users \"{database}\": field {field} has no effect");
+        if witness.watches() {
+            witness.saw(|| Step::new("remark", remark).with("event", "unknown-field").with("field", field));
+        } else {
+            self.remark("unknown-field", remark);
+        }
     }
 
     /// Says something once in the life of the process.
