@@ -9,7 +9,8 @@
 //! * *Nothing is held*: the letter is read piece by piece as the server takes it.
 //!
 //! Who sent the mail is said anew ahead of each `MAIL` (XFORWARD), to servers that offer to hear it, and a no to that is only
-//! written down: it informs, and decides nothing. A connection is told once who is calling (XCLIENT), so it serves one client.
+//! written down: it informs, and decides nothing. A connection is told once who is calling (XCLIENT), so it serves one client. A
+//! server that must not know who is calling (`proxy_not_trusted`) hears none of this, nor any pairs (XRCPTFORWARD).
 //!
 //! RFC 5321, RFC 2033 section 4.2 (a reply for each recipient), RFC 2920, RFC 3030.
 
@@ -93,6 +94,7 @@ pub struct Courier {
     pub identity: Identity,
     state: State,
     tap: Option<Arc<Tap>>,
+    house: Arc<House>,
     /// Counted among the sessions of the server.
     _here: SessionHere,
 }
@@ -143,7 +145,7 @@ impl Courier {
         let introduction = || introduction(origin, route, hops, number);
         let words = connect::Words { dialect: dialect(route), introduction: &introduction, sign_in: &|| None };
         let reached = connect::sign_in(&means, route, addresses, &words, deadline).await?;
-        let SignedIn { conn, address, leftover, learnt, tls, identity, identity_refused, .. } = reached;
+        let SignedIn { conn, address, leftover, learnt, tls, identity, identity_refused, left_out, .. } = reached;
         if let Some(words) = identity_refused {
             let text = format_args!("backend {address}: it refused to hear who is calling: {words}");
             house.journal.say(Level::Warning, "identity-refused", &text);
@@ -152,10 +154,14 @@ impl Courier {
         if !route.smtp {
             house.learnt.told(protocol, address, &learnt);
         }
-        Ok(Courier {
+        let mut offers = Offers::read(&learnt);
+        if !route.introduce {
+            offers.hear_of_nobody();
+        }
+        let courier = Courier {
             conn,
             input: leftover,
-            offers: Offers::read(&learnt),
+            offers,
             smtp: route.smtp,
             one_at_a_time: route.one_at_a_time,
             patience: COMMAND.max(route.timeout),
@@ -165,8 +171,11 @@ impl Courier {
             identity,
             state: State::Ready,
             tap: tap.clone(),
+            house: Arc::clone(house),
             _here: house.health.session(Place::new(address, route)),
-        })
+        };
+        courier.cut(&left_out);
+        Ok(courier)
     }
 
     /// It can take another mail.
@@ -413,8 +422,17 @@ impl Courier {
     fn recipients(&self, rcpts: &[Rcpt], out: &mut BytesMut) {
         for rcpt in rcpts {
             let at = out.len();
-            write_rcpt(rcpt, &self.offers, out);
+            let left_out = write_rcpt(rcpt, &self.offers, out);
             self.note(out.get(at..).unwrap_or_default());
+            self.cut(&left_out);
+        }
+    }
+
+    /// Names what could not be told to the server, and never shows it.
+    fn cut(&self, left_out: &[String]) {
+        if !left_out.is_empty() {
+            let text = format_args!("backend {}: not told because of its limits: {}", self.address, left_out.join(", "));
+            self.house.journal.say(Level::Warning, "identity-cut", &text);
         }
     }
 

@@ -51,6 +51,13 @@ impl Offers {
         offers
     }
 
+    /// Takes away all that could tell it of a client. What it takes of mail stays.
+    pub fn hear_of_nobody(&mut self) {
+        self.dovecot |= self.xrcptforward;
+        self.xrcptforward = false;
+        self.xforward = xforward::Offered::default();
+    }
+
     /// `ORCPT` can be said: Dovecot takes it without announcing DSN.
     pub fn takes_orcpt(&self) -> bool {
         self.dsn || self.xrcptforward || self.dovecot
@@ -73,6 +80,12 @@ mod tests {
         assert!(!dovecot.dsn && !dovecot.smtputf8 && dovecot.size.is_none() && dovecot.xforward.is_empty());
         let postfix = Offers::read("PIPELINING SIZE=10240000 DSN SMTPUTF8 XFORWARD=NAME XFORWARD=ADDR");
         assert!(postfix.too_large(10_240_001) && !postfix.too_large(10_240_000) && !postfix.xforward.is_empty());
+        let mut told_nothing = dovecot.clone();
+        told_nothing.hear_of_nobody();
+        assert!(!told_nothing.xrcptforward && told_nothing.takes_orcpt() && told_nothing.chunking);
+        let mut told_nothing = postfix.clone();
+        told_nothing.hear_of_nobody();
+        assert!(told_nothing.xforward.is_empty() && told_nothing.dsn);
         for unlimited in ["SIZE", "SIZE=0", "SIZE=x"] {
             assert_eq!(Offers::read(unlimited).size, Some(None));
         }
