@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use unicode_normalization::UnicodeNormalization;
 use wire::address::Mailbox;
 use wire::dance::Secure;
-use wire::envelope::{Rcpt, Verdict};
+use wire::envelope::{Mail, Rcpt, Verdict};
 use wire::login::Mechanism;
 use wire::origin::{HopsLeft, Origin};
 use wire::smtp::message::command::orcpt_of;
@@ -69,6 +69,18 @@ pub struct Place {
 }
 
 impl Placed {
+    /// With a name that can be said in this mail.
+    ///
+    /// # Errors
+    /// The databases made an address beyond ASCII of one within: only a mail that came by SMTPUTF8 can go there.
+    pub fn sayable(self, mail: &Mail) -> Result<Placed, Failure> {
+        if mail.smtputf8 || !self.rcpt.to.is_international() {
+            return Ok(self);
+        }
+        let text = format_args!("{:?} is beyond ASCII, and the mail came without SMTPUTF8", self.route.user);
+        Err(Failure::row(&self.route.database, "destuser", text))
+    }
+
     /// The place.
     pub fn place(&self) -> Place {
         let Route { host, secure, verify, source, introduce, one_at_a_time, smtp, .. } = &self.route;

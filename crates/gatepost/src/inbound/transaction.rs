@@ -203,6 +203,7 @@ impl Transaction {
             let to = given.get(n).map(String::as_str).unwrap_or_default();
             let found =
                 found.unwrap_or_else(|| Err(Failure::new(Side::Us, Kind::Internal, "its lookup ended without an answer")));
+            let found = found.and_then(|found| found.sayable(&self.mail));
             match found {
                 Err(failure) => {
                     let verdict = recipient::verdict(&failure, self.ground.origin.session.as_str());
