@@ -1,6 +1,7 @@
 //! Where the cases run: a Gatepost for each [`Setup`], its databases, and the backends.
 
 use super::case::{Case, Cert, NULL, Peer, Setup};
+use super::lmtp;
 use super::spelling::{SPELLINGS, Spelling};
 use crate::gate::{Gate, Want};
 use rusqlite::Connection;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use testkit::certs::Authority;
-use testkit::peer::{Backend, Conn, FakeServer, ProxyHeader};
+use testkit::peer::{Backend, Conn, FakeServer, Flavour, ProxyHeader};
 use testkit::ports::Port;
 use testkit::wait::{PATIENCE, poll};
 use testkit::{Dir, Protocol, free_port};
@@ -57,7 +58,7 @@ impl Certificates {
         }
     }
 
-    fn of(&self, cert: Cert) -> Arc<ServerConfig> {
+    pub fn of(&self, cert: Cert) -> Arc<ServerConfig> {
         Arc::clone(if cert == Cert::Good { &self.good } else { &self.other })
     }
 }
@@ -68,6 +69,8 @@ pub struct Running {
     pub rows: Rows,
     /// As [`SPELLINGS`].
     local: Vec<(Protocol, Server)>,
+    /// The local server that takes mail.
+    pub lmtp: lmtp::Server,
 }
 
 impl Running {
@@ -83,13 +86,15 @@ impl Running {
             (spelling.protocol(), server)
         });
         let places = local.iter().map(|(protocol, server)| format!("{} = \"127.0.0.1:{}\"", protocol.name(), server.port()));
+        let lmtp = lmtp::Server::start(Peer::Clear, Flavour::Lmtp, setup == Setup::Header, certificates);
+        let places = places.chain([format!("lmtp = \"127.0.0.1:{}\"", lmtp.port())]);
         let backend = match setup {
             Setup::Usual | Setup::Slow => String::new(),
             Setup::Local => format!("self_addresses = [\"127.0.0.3\"]\nlocal = {{ {} }}", places.collect::<Vec<_>>().join(", ")),
             Setup::Header => "proxy_protocol = \"v2\"".to_owned(),
             Setup::Vouching => "submission_login = \"xclient\"".to_owned(),
         };
-        let listen = SPELLINGS.iter().map(|spelling| spelling.protocol().name()).filter(|name| *name != "imap");
+        let listen = SPELLINGS.iter().map(|spelling| spelling.protocol().name()).filter(|name| *name != "imap").chain(["lmtp"]);
         let more = listen.map(|name| format!("[[listen]]\nprotocol = \"{name}\"\naddress = [\"127.0.0.1:0\"]\n"));
         let pause = if setup == Setup::Slow { "30s" } else { "10ms" };
         let config = crate::gate::config(&Want {
@@ -100,7 +105,7 @@ impl Running {
             more: &more.collect::<String>(),
         });
         let config = config.replace("failed_login_pause = \"10ms\"", &format!("failed_login_pause = \"{pause}\""));
-        Running { gate: Gate::start_with(dir, &config), rows: database, local: local.into() }
+        Running { gate: Gate::start_with(dir, &config), rows: database, local: local.into(), lmtp }
     }
 
     /// The local backend of a protocol.

@@ -7,6 +7,7 @@
 mod case;
 mod explained;
 mod gates;
+mod lmtp;
 pub mod spelling;
 mod table;
 mod vouching;

@@ -6,7 +6,7 @@
 
 use super::case::{Case, Cert, Met, NULL, Peer, Place, Refused, Setup, case};
 use super::spelling::Way;
-use super::vouching;
+use super::{lmtp, vouching};
 
 use Refused::{Disabled, Looping, Refer, Unavailable};
 use testkit::Protocol;
@@ -41,6 +41,7 @@ pub fn table() -> Vec<Case> {
         forwarded(),
         journalled(),
         suffixes(),
+        lmtp::cases(),
     ]
     .concat()
 }

@@ -8,6 +8,8 @@ mod managesieve;
 mod pop3;
 mod submission;
 
+pub use submission::xtext;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::net::SocketAddr;

@@ -173,7 +173,7 @@ fn shown(ip: std::net::IpAddr) -> String {
 }
 
 /// Printable ASCII without what means something there (RFC 3461 section 4).
-fn xtext(text: &str) -> String {
+pub fn xtext(text: &str) -> String {
     let spelled = text.bytes().map(|octet| match octet {
         b'+' | b'=' => format!("+{octet:02X}"),
         b'!'..=b'~' => char::from(octet).to_string(),
