@@ -48,6 +48,7 @@ mod senders;
 mod sending;
 mod sieve_clients;
 mod situations;
+mod smuggling;
 mod sources;
 mod status;
 mod stream;
