@@ -159,6 +159,61 @@ impl Conn {
         Ok(())
     }
 
+    /// As [`Conn::write_all`], but stops where the peer speaks before it has had all of `bytes`; false then. What it said is appended
+    /// to `heard`, at most `at_most` octets of it; nothing is, where it has closed.
+    ///
+    /// For a peer that must not speak before the end: one that does, has stopped reading more often than not.
+    ///
+    /// # Errors
+    /// What the kernel said, or `InvalidData` with the TLS error in it.
+    pub async fn write_unless_told(&mut self, bytes: &[u8], heard: &mut BytesMut, at_most: usize) -> io::Result<bool> {
+        for piece in bytes.chunks(RECORD) {
+            let mut piece = piece;
+            while !piece.is_empty() {
+                if self.try_hear(heard, at_most)? {
+                    return Ok(false);
+                }
+                let given = self.try_give(piece)?;
+                piece = piece.get(given..).unwrap_or_default();
+                if given == 0 {
+                    self.socket.ready(Interest::READABLE.add(Interest::WRITABLE)).await?;
+                }
+            }
+        }
+        while !self.try_flush()? {
+            if self.try_hear(heard, at_most)? {
+                return Ok(false);
+            }
+            self.socket.ready(Interest::READABLE.add(Interest::WRITABLE)).await?;
+        }
+        Ok(true)
+    }
+
+    /// Takes what is there, without waiting; whether the peer has said something or closed.
+    ///
+    /// # Errors
+    /// What the kernel said, or `InvalidData` with the TLS error in it.
+    pub fn try_hear(&mut self, heard: &mut BytesMut, at_most: usize) -> io::Result<bool> {
+        buffers::with(|space| {
+            let size = at_most.min(space.len());
+            let space = space.get_mut(..size).unwrap_or_default();
+            loop {
+                match self.try_take(space)? {
+                    // TLS's own messages.
+                    Taken::Bytes(0) => {}
+                    Taken::Bytes(n) => {
+                        let read = space.get_mut(..n).unwrap_or_default();
+                        heard.extend_from_slice(read);
+                        read.fill(0);
+                        return Ok(true);
+                    }
+                    Taken::Blocked => return Ok(false),
+                    Taken::End | Taken::Truncated => return Ok(true),
+                }
+            }
+        })
+    }
+
     /// Ends our direction only: close_notify under TLS, then FIN. Reading goes on.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 //!
 //! * *Every recipient gets the server's own answer, or one that says that there was none.* A server that closes, hangs, answers too
 //!   few lines or none that are replies leaves those without an answer at `451`; a server that answers too many is left.
-//! * *A yes is a reply to the end of this letter*, read from the connection. Nothing else makes one.
+//! * *A yes is a reply to the end of this letter*, read from the connection. Nothing else makes one: what a server says before it
+//!   has had that end can only be a no, and a connection on which answers went astray is given no letter.
 //! * *A server has bounded time*: the route's for each command, three minutes for a piece of the letter, ten for the last answers.
 //! * *Nothing is held*: the letter is read piece by piece as the server takes it.
 //!
@@ -93,6 +94,8 @@ pub struct Courier {
     /// How the server was told who is calling.
     pub identity: Identity,
     state: State,
+    /// The server has said 421: no other mail after this one.
+    leaving: bool,
     tap: Option<Arc<Tap>>,
     house: Arc<House>,
     /// Counted among the sessions of the server.
@@ -170,6 +173,7 @@ impl Courier {
             tls,
             identity,
             state: State::Ready,
+            leaving: false,
             tap: tap.clone(),
             house: Arc::clone(house),
             _here: house.health.session(Place::new(address, route)),
@@ -178,15 +182,18 @@ impl Courier {
         Ok(courier)
     }
 
-    /// It can take another mail.
-    pub fn is_ready(&self) -> bool {
-        self.state == State::Ready && self.input.is_empty()
+    /// It can take another mail, as far as the server has told: whatever has come by now without being asked for is a leave, or the
+    /// answer to something else.
+    pub fn is_ready(&mut self) -> bool {
+        self.state == State::Ready
+            && !self.leaving
+            && self.input.is_empty()
+            && matches!(self.conn.try_hear(&mut self.input, READ), Ok(false))
     }
 
-    /// It has waited, and the server has had enough of that: it closed, perhaps with a word of leave that nobody has asked for.
-    pub async fn is_stale(&mut self) -> bool {
-        // Looks once at what is there.
-        !self.is_ready() || timeout(Duration::ZERO, self.conn.read(&mut self.input, READ)).await.is_ok()
+    /// The server takes its leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// What it offers.
@@ -194,18 +201,31 @@ impl Courier {
         &self.offers
     }
 
-    /// Begins a mail with its first recipients. The answers, one for each; where MAIL was refused it is the answer for all.
-    ///
-    /// # Errors
-    /// The connection is lost; nobody was taken.
-    pub async fn begin(&mut self, mail: &Mail, forwarded: &Forwarded, rcpts: &[Rcpt]) -> Result<Vec<Verdict>, Lost> {
+    /// Begins a mail with its first recipients. The answers, in order; where MAIL was refused it is the answer for all. They are
+    /// fewer than the recipients only where the connection was lost.
+    pub async fn begin(&mut self, mail: &Mail, forwarded: &Forwarded, rcpts: &[Rcpt]) -> (Vec<Verdict>, Option<Lost>) {
+        let mut verdicts = Vec::with_capacity(rcpts.len());
+        let lost = self.say_mail(mail, forwarded, rcpts, &mut verdicts).await.err();
+        (verdicts, lost)
+    }
+
+    async fn say_mail(
+        &mut self,
+        mail: &Mail,
+        forwarded: &Forwarded,
+        rcpts: &[Rcpt],
+        verdicts: &mut Vec<Verdict>,
+    ) -> Result<(), Lost> {
         let Offers { smtputf8, .. } = self.offers;
         if mail.smtputf8 && !smtputf8 {
             let no = Verdict::new(550, (6, 7), "The mailbox's server does not take SMTPUTF8.");
-            return Ok(vec![no; rcpts.len()]);
+            verdicts.resize(rcpts.len(), no);
+            return Ok(());
         }
         if mail.size.is_some_and(|size| self.offers.too_large(size)) {
-            return Ok(vec![Verdict::new(552, (3, 4), "The letter is larger than the mailbox's server takes."); rcpts.len()]);
+            let no = Verdict::new(552, (3, 4), "The letter is larger than the mailbox's server takes.");
+            verdicts.resize(rcpts.len(), no);
+            return Ok(());
         }
         let mut out = BytesMut::new();
         let forwards = xforward::write(forwarded, self.offers.xforward, &mut out);
@@ -224,10 +244,11 @@ impl Courier {
             self.say(&out).await?;
             let answer = self.mail_verdict().await?;
             if !answer.is_yes() {
-                return Ok(vec![answer; rcpts.len()]);
+                verdicts.resize(rcpts.len(), answer);
+                return Ok(());
             }
             self.state = State::Begun;
-            return self.more(rcpts).await;
+            return self.say_recipients(rcpts, verdicts).await;
         }
         // Everything at once (RFC 2920): what is taken is known by the answers.
         let (first, rest) = rcpts.split_at(rcpts.len().min(GROUP));
@@ -237,26 +258,28 @@ impl Courier {
             self.forward_reply().await?;
         }
         let answer = self.mail_verdict().await?;
-        let mut verdicts = Vec::with_capacity(rcpts.len());
+        if !answer.is_yes() {
+            verdicts.resize(rcpts.len(), answer);
+            for _ in first {
+                self.verdict((1, 5)).await?;
+            }
+            return Ok(());
+        }
+        self.state = State::Begun;
         for _ in first {
             verdicts.push(self.verdict((1, 5)).await?);
         }
-        if !answer.is_yes() {
-            return Ok(vec![answer; rcpts.len()]);
-        }
-        self.state = State::Begun;
-        if !rest.is_empty() {
-            verdicts.extend(self.more(rest).await?);
-        }
-        Ok(verdicts)
+        self.say_recipients(rest, verdicts).await
     }
 
-    /// Says more recipients of the mail that was begun.
-    ///
-    /// # Errors
-    /// The connection is lost.
-    pub async fn more(&mut self, rcpts: &[Rcpt]) -> Result<Vec<Verdict>, Lost> {
+    /// Says more recipients of the mail that was begun. The answers as of [`Courier::begin`].
+    pub async fn more(&mut self, rcpts: &[Rcpt]) -> (Vec<Verdict>, Option<Lost>) {
         let mut verdicts = Vec::with_capacity(rcpts.len());
+        let lost = self.say_recipients(rcpts, &mut verdicts).await.err();
+        (verdicts, lost)
+    }
+
+    async fn say_recipients(&mut self, rcpts: &[Rcpt], verdicts: &mut Vec<Verdict>) -> Result<(), Lost> {
         let group = if self.waits() { 1 } else { GROUP };
         for some in rcpts.chunks(group) {
             let mut out = BytesMut::new();
@@ -266,7 +289,7 @@ impl Courier {
                 verdicts.push(self.verdict((1, 5)).await?);
             }
         }
-        Ok(verdicts)
+        Ok(())
     }
 
     /// Whether a mail is under way.
@@ -294,6 +317,12 @@ impl Courier {
     /// order.
     pub async fn deliver(&mut self, ahead: &Bytes, letter: &Held, taken: usize) -> (Vec<Verdict>, Option<Lost>) {
         let mut verdicts = Vec::with_capacity(taken);
+        if self.state != State::Begun {
+            // Answers that are still to come are not to this letter.
+            let lost = Lost("the connection was lost before the letter".to_owned());
+            verdicts.resize(taken, lost.verdict());
+            return (verdicts, Some(lost));
+        }
         let lost = match self.hand_over(ahead, letter, taken, &mut verdicts).await {
             Ok(()) => {
                 if self.state == State::Begun {
@@ -330,16 +359,14 @@ impl Courier {
             self.say(b"DATA\r\n").await?;
             let answer = self.reply(Instant::now() + self.patience).await?;
             if answer.0 != 354 {
-                // One answer for all (RFC 2033 section 4.2); a yes would be to nothing.
+                // One answer for all (RFC 2033 section 4.2); a yes would be to nothing, and nobody knows what it waits for now.
                 let verdict = answer.verdict((3, 0));
-                let verdict = if verdict.is_yes() {
-                    Verdict::new(451, (5, 0), "The mailbox's server does not want the letter.")
-                } else {
-                    verdict
-                };
-                verdicts.resize(taken, verdict);
-                self.abort().await;
-                return Ok(());
+                if matches!(verdict.code(), 400..) {
+                    verdicts.resize(taken, verdict);
+                    self.abort().await;
+                    return Ok(());
+                }
+                return Err(Lost(format!("it answers DATA with {}", answer.0)));
             }
             self.send(ahead, letter, Some(Stuffing::default())).await
         };
@@ -394,8 +421,9 @@ impl Courier {
     }
 
     async fn give(&mut self, octets: &[u8]) -> Result<(), Lost> {
-        match timeout(PIECE, self.conn.write_all(octets)).await {
-            Ok(Ok(())) => Ok(()),
+        match timeout(PIECE, self.conn.write_unless_told(octets, &mut self.input, READ)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Lost("it closed, or spoke, before it had the whole letter".to_owned())),
             Ok(Err(e)) => Err(Lost(format!("in the middle of the letter: {e}"))),
             Err(_) => Err(Lost(format!("it takes nothing of the letter for {} s", PIECE.as_secs()))),
         }
@@ -471,7 +499,10 @@ impl Courier {
         let reply = self.reply(Instant::now() + self.patience).await?;
         match reply.0 {
             200..=299 | 400..=599 => Ok(reply.verdict(enhanced)),
-            code => Err(Lost(format!("it answers with {code}, which was not asked"))),
+            code => {
+                self.state = State::Gone;
+                Err(Lost(format!("it answers with {code}, which was not asked")))
+            }
         }
     }
 
@@ -495,6 +526,7 @@ impl Courier {
                     let reply =
                         reply::read(&octets).map_err(|why| Lost(format!("not a reply ({why}): {}", escaped(&octets, 200))))?;
                     let text = String::from_utf8_lossy(&reply.text()).into_owned();
+                    self.leaving |= reply.code == 421;
                     return Ok(Answer(reply.code, reply.enhanced().and_then(enhanced), text));
                 }
                 Ok(None) if seen.len() >= REPLY_MAX => return Err(Lost("its reply is too long".to_owned())),

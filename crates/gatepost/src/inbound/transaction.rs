@@ -7,7 +7,7 @@
 use super::hold::{Held, Hold};
 use super::recipient::{self, Asker, Place, Placed};
 use super::told::{Server, Told};
-use crate::delivery::courier::{Courier, Ground};
+use crate::delivery::courier::{Courier, Ground, Lost};
 use crate::failure::{Failure, Kind, Side};
 use crate::journal::Level;
 use crate::login::record::Record;
@@ -43,10 +43,12 @@ pub(super) struct Idle {
 impl Idle {
     fn take(&mut self, place: &Place, hops: HopsLeft) -> Option<Courier> {
         let at = self.couriers.iter().position(|(known, left, _)| known == place && *left == hops)?;
-        Some(self.couriers.swap_remove(at).2)
+        let mut courier = self.couriers.swap_remove(at).2;
+        // While it waited its server may have gone, or said something that would pass for an answer.
+        courier.is_ready().then_some(courier)
     }
 
-    fn keep(&mut self, place: Place, hops: HopsLeft, courier: Courier) {
+    fn keep(&mut self, place: Place, hops: HopsLeft, mut courier: Courier) {
         if courier.is_ready() && self.couriers.len() < IDLE {
             self.couriers.push((place, hops, courier));
         } else {
@@ -140,7 +142,10 @@ struct Errand {
 struct Asked {
     at: usize,
     courier: Option<Courier>,
-    outcome: Result<Vec<Verdict>, Trouble>,
+    /// The server's answers, as far as there are any.
+    verdicts: Vec<Verdict>,
+    /// Why there are no more.
+    trouble: Option<Trouble>,
     numbers: Vec<usize>,
 }
 
@@ -249,8 +254,8 @@ impl Transaction {
             }
             let (numbers, rcpts): (Vec<usize>, Vec<Rcpt>) = rcpts.into_iter().unzip();
             tasks.spawn(async move {
-                let (courier, outcome) = begin(&ground, courier, &found, &mail, &forwarded, &rcpts, number).await;
-                Asked { at, courier, outcome, numbers }
+                let (courier, verdicts, trouble) = begin(&ground, courier, &found, &mail, &forwarded, &rcpts, number).await;
+                Asked { at, courier, verdicts, trouble, numbers }
             });
         }
         loop {
@@ -319,21 +324,25 @@ impl Transaction {
         answers: &mut [Option<Verdict>],
         record: &Record,
     ) {
-        let Asked { at, courier, outcome, numbers } = asked;
+        let Asked { at, courier, verdicts, trouble, numbers } = asked;
         let Some(place) = self.places.get_mut(at) else { return };
         if let Some(courier) = &courier {
             place.server = Some(Server::of(courier));
         }
         place.courier = courier;
         let server = place.server.clone();
-        let verdicts = match outcome {
-            Ok(verdicts) => verdicts.into_iter().map(|verdict| (verdict, None)).collect::<Vec<_>>(),
-            Err(trouble) => {
-                place.failed = Some(trouble.clone());
-                let verdict = trouble.verdict(&self.ground);
-                numbers.iter().map(|_| (verdict.clone(), Some(trouble.clone()))).collect()
-            }
-        };
+        place.failed.clone_from(&trouble);
+        let mut said_by_it = verdicts.into_iter();
+        let verdicts: Vec<_> = numbers
+            .iter()
+            .map(|_| match (said_by_it.next(), &trouble) {
+                // A no stands. A yes is worth nothing any more.
+                (Some(verdict), Some(_)) if !verdict.is_yes() => (verdict, None),
+                (Some(verdict), None) => (verdict, None),
+                (_, Some(trouble)) => (trouble.verdict(&self.ground), Some(trouble.clone())),
+                (None, None) => (Verdict::new(451, (3, 0), "Internal error."), None),
+            })
+            .collect();
         for (n, (verdict, trouble)) in numbers.into_iter().zip(verdicts) {
             let to = given.get(n).cloned().unwrap_or_default();
             let other = said.get(n).cloned().flatten().filter(|other| *other != to);
@@ -438,7 +447,11 @@ impl Transaction {
         let mut tasks = JoinSet::new();
         for (at, place) in self.places.iter_mut().enumerate() {
             let (letter, ahead, taken) = (Arc::clone(&letter), ahead.clone(), place.taken);
-            if let (Some(mut courier), true) = (place.courier.take(), taken > 0) {
+            // Where answers went astray, those that may still come would be taken for answers to the letter.
+            if taken == 0 || place.failed.is_some() {
+                continue;
+            }
+            if let Some(mut courier) = place.courier.take() {
                 tasks.spawn(async move {
                     let (verdicts, lost) = courier.deliver(&ahead, &letter, taken).await;
                     (at, courier, verdicts, lost)
@@ -471,8 +484,10 @@ impl Transaction {
         for taken in &self.taken {
             let place = self.places.get(taken.at);
             let own = answers.get_mut(taken.at).and_then(Iterator::next);
-            let verdict = own.unwrap_or_else(|| Verdict::new(451, (4, 2), "What became of it is not known."));
-            let trouble = place.and_then(|place| place.failed.as_ref()).filter(|_| !verdict.is_yes());
+            let failed = place.and_then(|place| place.failed.as_ref());
+            let verdict = own.or_else(|| failed.map(|trouble| trouble.verdict(&self.ground)));
+            let verdict = verdict.unwrap_or_else(|| Verdict::new(451, (4, 2), "What became of it is not known."));
+            let trouble = failed.filter(|_| !verdict.is_yes());
             let told = self.soften(&verdict);
             let server = place.and_then(|place| place.server.as_ref());
             self.tell(record, &taken.to, taken.said.as_deref(), server, (&verdict, &told), trouble, Some(letter.size()));
@@ -535,31 +550,22 @@ async fn begin(
     forwarded: &Forwarded,
     rcpts: &[Rcpt],
     number: u32,
-) -> (Option<Courier>, Result<Vec<Verdict>, Trouble>) {
+) -> (Option<Courier>, Vec<Verdict>, Option<Trouble>) {
+    let trouble = |lost: Lost| Trouble::Lost(lost.to_string(), lost.verdict());
     if let Some(mut courier) = courier {
         let under_way = courier.has_begun();
-        let said = match under_way {
-            true => courier.more(rcpts).await.map(Some),
-            false if courier.is_stale().await => Ok(None),
-            false => courier.begin(mail, forwarded, rcpts).await.map(Some),
-        };
-        match said {
-            Ok(Some(verdicts)) => return (Some(courier), Ok(verdicts)),
-            Err(lost) if under_way => {
-                let trouble = Trouble::Lost(lost.to_string(), lost.verdict());
-                return (Some(courier), Err(trouble));
-            }
-            // It has waited too long for the server's taste: nothing was said on it but this.
-            Ok(None) | Err(_) => {}
+        let (verdicts, lost) = if under_way { courier.more(rcpts).await } else { courier.begin(mail, forwarded, rcpts).await };
+        // One that has waited too long for its server's taste says so now, or is gone: nothing was said on it but this.
+        if under_way || (lost.is_none() && !courier.is_leaving()) {
+            return (Some(courier), verdicts, lost.map(trouble));
         }
     }
     let mut courier = match Courier::open(ground, &found.route, &found.addresses, found.hops, number).await {
         Ok(courier) => courier,
-        Err(failure) => return (None, Err(Trouble::Failure(failure))),
+        Err(failure) => return (None, Vec::new(), Some(Trouble::Failure(failure))),
     };
-    let said = courier.begin(mail, forwarded, rcpts).await;
-    let said = said.map_err(|lost| Trouble::Lost(lost.to_string(), lost.verdict()));
-    (Some(courier), said)
+    let (verdicts, lost) = courier.begin(mail, forwarded, rcpts).await;
+    (Some(courier), verdicts, lost.map(trouble))
 }
 
 fn set(answers: &mut [Option<Verdict>], n: usize, verdict: Verdict) {
