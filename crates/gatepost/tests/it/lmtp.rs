@@ -4,7 +4,7 @@ use crate::gate::BINARY;
 use std::time::{Duration, Instant};
 use testkit::dovecot::{Backend, Options};
 use testkit::gatepost::Gatepost;
-use testkit::peer::{FakeLmtp, Lmtp, LmtpClient};
+use testkit::peer::{FakeLmtp, Lmtp, LmtpClient, SmtpReply};
 use testkit::programs::{Mail, replies_to, swaks_lmtp};
 use testkit::{Dir, free_port, real};
 
@@ -29,6 +29,22 @@ path = \"users\"
 "
     );
     Gatepost::start_in(dir, BINARY, &config, |_| {})
+}
+
+/// As [`LmtpClient::transaction`], with the whole envelope at once (RFC 2920).
+pub(crate) fn pipelined<T: AsRef<str>>(client: &mut LmtpClient, from: &str, to: &[T], message: &[u8]) -> Vec<SmtpReply> {
+    let rcpts: String = to.iter().map(|to| format!("RCPT TO:<{}>\r\n", to.as_ref())).collect();
+    client.send(format!("MAIL FROM:<{from}>\r\n{rcpts}"));
+    let mail = client.reply();
+    assert!(mail.is_ok(), "{mail:?}");
+    let at_rcpt: Vec<SmtpReply> = to.iter().map(|_| client.reply()).collect();
+    if !at_rcpt.iter().any(SmtpReply::is_ok) {
+        client.ok("RSET");
+        return at_rcpt;
+    }
+    client.expect("DATA", "354");
+    client.send_dotted(message);
+    client.finals(at_rcpt)
 }
 
 #[test]

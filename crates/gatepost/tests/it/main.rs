@@ -13,6 +13,7 @@ mod addresses;
 mod admin;
 mod clients;
 mod death;
+mod delivery_trouble;
 mod demo;
 mod doctor;
 mod documents;
