@@ -62,7 +62,9 @@ impl Hold {
             self.write().await?;
         }
         let size = self.written.saturating_add(u64::try_from(self.waiting.len()).unwrap_or(u64::MAX));
-        Ok(Held { memory: self.waiting.freeze(), file: self.file, size })
+        // What is in the file is not in memory as well: not even as an empty piece of a large buffer.
+        let memory = if self.file.is_some() { Bytes::new() } else { self.waiting.freeze() };
+        Ok(Held { memory, file: self.file, size })
     }
 
     async fn write(&mut self) -> io::Result<()> {

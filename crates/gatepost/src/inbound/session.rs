@@ -138,6 +138,10 @@ impl Session<'_, '_> {
                 }
                 Step::Event(Event::End) => {
                     let mut mail = transaction.take()?;
+                    if input.is_empty() {
+                        // The room that a letter needed; servers may take their time now.
+                        input = BytesMut::new();
+                    }
                     let tls = self.talk.tls.as_ref().map(|facts| (facts.version, facts.cipher));
                     let ahead = |mail: &Transaction, start: &[u8]| trace(mail, start, tls);
                     let verdicts = mail.deliver(ahead, &self.talk.record).await;

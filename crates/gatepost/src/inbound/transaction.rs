@@ -444,6 +444,7 @@ impl Transaction {
         };
         let start = letter.read(0).await.unwrap_or_default();
         let ahead = ahead(self, &start);
+        drop(start);
         let mut tasks = JoinSet::new();
         for (at, place) in self.places.iter_mut().enumerate() {
             let (letter, ahead, taken) = (Arc::clone(&letter), ahead.clone(), place.taken);
