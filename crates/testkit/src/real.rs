@@ -44,7 +44,7 @@ pub(crate) const SKIPPED: &str = "SKIPPED-REAL-PEER: ";
 
 /// Reports this test as skipped, for want of what the sentence names.
 #[track_caller]
-pub(crate) fn skip(missing: &str) {
+pub fn skip(missing: &str) {
     if std::env::var("GATEPOST_REQUIRE_PEERS").is_ok_and(|v| v == "1") {
         panic!("GATEPOST_REQUIRE_PEERS=1, but {missing}");
     }
