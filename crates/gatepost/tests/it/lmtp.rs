@@ -128,3 +128,18 @@ fn a_letter_arrives_as_it_was() {
     let message = got[0].message.clone().unwrap();
     assert!(message.ends_with(letter), "{}", message.escape_ascii());
 }
+
+#[test]
+fn a_short_letter_that_goes_round_is_refused() {
+    let fake = FakeLmtp::start(Lmtp::default());
+    let gatepost = gatepost(&[("a@in.test".into(), format!("host=127.0.0.1 port={}", fake.port()))], "");
+    let mut client = LmtpClient::ready(gatepost.addr("lmtp"));
+    // It comes in one piece, which is the last one.
+    for (fields, code, letters) in [(101, 554, 0), (100, 250, 1)] {
+        let letter = "Received: from x by y; now\r\n".repeat(fields) + "\r\nx\r\n";
+        let replies = client.transaction("s@out.test", &["a@in.test"], letter.as_bytes());
+        assert_eq!(replies[0].code, code, "{fields}: {replies:?}\n{}", gatepost.log().tail());
+        let complete = fake.transactions().iter().filter(|transaction| transaction.is_complete()).count();
+        assert_eq!(complete, letters, "{fields}");
+    }
+}

@@ -161,6 +161,13 @@ fn no_letter_is_two() {
             }
         }
         assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), gatepost.log().tail());
+        // Nobody's mail is refused without a line for each recipient.
+        for variant in variants.iter().filter(|variant| variant.offends(rejects)) {
+            let from = format!("from=<s{}@out.test>", variant.number);
+            for to in ["lenient", "chunky", "dovecot"] {
+                gatepost.log().wait_for_all(&[" rejected ", &from, &format!("to={to}@in.test"), "5.6.11"]);
+            }
+        }
         drop(gatepost);
         let arrives = |variant: &&Variant| !variant.offends(rejects);
         let arrived: Vec<&Variant> = variants.iter().filter(arrives).collect();
