@@ -186,7 +186,7 @@ impl<'a> Rehearsal<'a> {
             Err(failure) => return self.refused(&failure, &origin),
         };
         let Placed { route, addresses, hops, .. } = &placed;
-        let introduction = || courier::introduction(&origin, route, *hops, 0);
+        let introduction = || courier::introduction(&origin, route, *hops, 1);
         let words = connect::Words { dialect: courier::dialect(route), introduction: &introduction, sign_in: &|| None };
         let means = house.means(live, &origin, *witness, false);
         let call = match connect::foresee(&means, route, addresses, &words) {

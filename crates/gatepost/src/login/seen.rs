@@ -24,7 +24,7 @@ pub(super) fn name(given: &str, composed: &str) -> Step {
 
 /// What stands in the answer, and what each field means.
 pub(crate) fn fields(answer: &Answer, witness: Witness<'_>) -> Step {
-    let mut step = Step::new("fields", format!("what decides over the login ({} fields):", answer.fields.len()));
+    let mut step = Step::new("fields", format!("what decides over the way ({} fields):", answer.fields.len()));
     let mut data = Vec::new();
     let proxied = answer.fields.iter().any(|(name, _)| matches!(name, "proxy" | "proxy_maybe"));
     for (name, value) in answer.fields.iter() {

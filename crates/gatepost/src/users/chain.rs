@@ -147,7 +147,7 @@ impl Chain {
 
     async fn verdict(&self, question: &Question<'_>, standing: Standing<'_>) -> Result<Answer, Failure> {
         if standing.state {
-            question.witness.saw(|| seen::answer(&standing));
+            question.witness.saw(|| seen::answer(&standing, question.delivery));
             return Ok(standing.answer(question.vouched));
         }
         if let Some(trouble) = standing.trouble {

@@ -110,6 +110,7 @@ query = \"SELECT * FROM u WHERE '%u' = name AND '%w' = password\"",
     let passed_over = told.steps("database").find(|step| step["database"] == "passwords").unwrap();
     assert!(passed_over["why"].as_str().unwrap().contains("password") && passed_over["asked"] == false, "{passed_over}");
     let told = explained(&gatepost, &["renamed+box@in.test"]);
+    assert!(told.steps("password").all(|step| step["result"] == "none"), "{told:?}");
     let recipient = told.steps("recipient").next().unwrap();
     assert_eq!((&recipient["user"], &recipient["detail"]), (&"renamed@in.test".into(), &"+box".into()));
 }

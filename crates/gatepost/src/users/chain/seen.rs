@@ -39,6 +39,7 @@ pub(super) fn row(block: &Block, fields: &Fields, user: &str, witness: Witness<'
 
 pub(super) fn outcome(block: &Block, outcome: &Outcome, question: &Question<'_>) -> Step {
     let (word, text) = match outcome {
+        Outcome::In { .. } if question.delivery => ("none", "knows the recipient; a mail has no password".to_owned()),
         Outcome::In { proof: Proof::NoPassword, .. } => {
             ("nopassword", "lets the user in, and leaves the password to the backend".to_owned())
         }
@@ -85,8 +86,9 @@ pub(super) fn rule(block: &Block, standing: &Standing<'_>, next: Next) -> Step {
 }
 
 /// What the chain says in the end.
-pub(super) fn answer(standing: &Standing<'_>) -> Step {
+pub(super) fn answer(standing: &Standing<'_>, delivery: bool) -> Step {
     let by = match &standing.checked {
+        _ if delivery => "no password: it is a recipient".to_owned(),
         Checked::By(name) => format!("password checked by {name}"),
         Checked::Nobody => "password checked by nobody here: the backend will".to_owned(),
         Checked::Peer => "no password: the trusted peer vouches for the user".to_owned(),
