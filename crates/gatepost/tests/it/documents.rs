@@ -9,7 +9,8 @@ use testkit::certs::Authority;
 
 use crate::gate::BINARY;
 
-const PAGES: [(&str, &str); 2] = [
+const PAGES: [(&str, &str); 3] = [
+    ("lmtp.md", include_str!("../../../../docs/lmtp.md")),
     ("submission.md", include_str!("../../../../docs/submission.md")),
     ("managesieve.md", include_str!("../../../../docs/managesieve.md")),
 ];
