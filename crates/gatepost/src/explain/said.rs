@@ -46,7 +46,10 @@ pub(super) fn of(
     if said.stumble.is_some() {
         return said;
     }
-    let offers = Offers::read(ALL);
+    let mut offers = Offers::read(ALL);
+    if !placed.route.introduce {
+        offers.hear_of_nobody();
+    }
     let mut out = BytesMut::new();
     xforward::write(&Forwarded::of(origin, origin.session.as_str()), offers.xforward, &mut out);
     write_mail(mail, mail.size, &offers, &mut out);
