@@ -36,6 +36,7 @@ mod lmtp;
 mod logs;
 mod mail_connections;
 mod mail_routes;
+mod mail_servers;
 mod metrics;
 mod misbehave;
 mod moving;
