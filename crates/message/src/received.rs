@@ -78,7 +78,7 @@ pub fn received(trace: &Trace) -> Field {
         words.iter().for_each(|word| lines.word(word));
     }
     lines.line();
-    for word in ["by", &domain(trace.by), "with", &atom(trace.with), "id", &atom(trace.id)] {
+    for word in ["by", &domain(trace.by), "with", &atom(trace.with), "id", &session(trace.id)] {
         lines.word(word);
     }
     lines.line();
@@ -172,6 +172,13 @@ fn domain(text: &str) -> String {
         });
     // As it was said, in one spelling.
     address.map_or_else(|| atom(text), literal)
+}
+
+/// The name of a session. Proxies divide it by colons (`FRONT:P1`), which are no atom's and come as they are, as from Dovecot:
+/// whoever looks for it finds it.
+fn session(text: &str) -> String {
+    let word = cleaned(text, VALUE_MAX, |c| c == ':' || in_atom(c, false));
+    if word.is_empty() { "?".to_owned() } else { word }
 }
 
 /// A word that is one wherever it stands.

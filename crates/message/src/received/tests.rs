@@ -105,6 +105,13 @@ fn upstream_is_told_as_far_as_it_told() {
 }
 
 #[test]
+fn the_session_of_a_proxy_in_front_can_be_found() {
+    let origin = origin("192.0.2.10:4711");
+    let text = written(&Trace { id: "hCZABtj0/2q9bAAAg+2BzDdQ:P1", ..trace(&origin) });
+    assert!(text.contains(" id hCZABtj0/2q9bAAAg+2BzDdQ:P1\r\n"), "{text}");
+}
+
+#[test]
 fn nothing_a_peer_says_means_anything() {
     let mut evil = origin("192.0.2.10:4711");
     evil.helo = Some(Told::Known("a b) (c\\".into()));
