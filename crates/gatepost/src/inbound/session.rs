@@ -250,10 +250,11 @@ impl Session<'_, '_> {
         }
     }
 
-    fn begin(&self, mail: Mail, front: &Front, live: Arc<Live>) -> Transaction {
-        let talk = &*self.talk;
+    fn begin(&mut self, mail: Mail, front: &Front, live: Arc<Live>) -> Transaction {
+        let talk = &mut *self.talk;
         let mut origin = talk.who.origin.clone();
         called(&mut origin, front.helo());
+        talk.record.helo = origin.helo.as_ref().and_then(Told::known).map(Into::into);
         let forwarded = match &talk.who {
             Arrival { trust: Some(proof), .. } if !mail.forwarded.is_empty() => Some(mail.forwarded.believed(proof)),
             _ => None,
