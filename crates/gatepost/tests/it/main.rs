@@ -35,6 +35,8 @@ mod limits;
 mod lmtp;
 mod logs;
 mod mail_connections;
+mod mail_dovecot;
+mod mail_postfix;
 mod mail_routes;
 mod mail_servers;
 mod metrics;
