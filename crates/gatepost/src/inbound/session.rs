@@ -302,6 +302,7 @@ pub(crate) fn caps(door: &Door, live: &Live, stressed: bool) -> Caps {
         recipients: limits.recipients,
         size: u64::try_from(limits.message_size).unwrap_or(u64::MAX),
         bare_newline: door.bare_newline,
+        soft_bounce: live.meant.lmtp.soft_bounce,
         ..Caps::default()
     }
 }

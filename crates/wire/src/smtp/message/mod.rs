@@ -27,6 +27,8 @@ pub struct Caps {
     pub size: u64,
     /// What becomes of a CR or LF that stands alone in a letter.
     pub bare_newline: BareNewline,
+    /// What a letter is refused for is told as "try later".
+    pub soft_bounce: bool,
 }
 
 /// What becomes of a letter with line ends that are none (a CR or LF alone).
@@ -57,6 +59,7 @@ impl Default for Caps {
             recipients: 1000,
             size: 50 * 1024 * 1024,
             bare_newline: BareNewline::Normalize,
+            soft_bounce: false,
         }
     }
 }
