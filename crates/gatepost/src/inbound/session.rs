@@ -144,13 +144,12 @@ impl Session<'_, '_> {
                     }
                     let tls = self.talk.tls.as_ref().map(|facts| (facts.version, facts.cipher));
                     let ahead = |mail: &Transaction, start: &[u8]| trace(mail, start, tls);
-                    let verdicts = mail.deliver(ahead, &self.talk.record).await;
-                    front.delivered(&verdicts, &mut out);
                     self.mails += 1;
-                    // Its answers first: what is left to be said to servers is nobody's to wait for.
-                    self.talk.record.heard(front.overheard(&out));
-                    self.talk.send(&mut out, Instant::now() + settings.idle_timeout, front.state()).await?;
+                    let patience = settings.idle_timeout;
+                    let mut client = Client { talk: self.talk, front: &mut front, out: &mut out, patience };
+                    let heard = mail.deliver(ahead, &mut client).await;
                     mail.end(&mut self.idle).await;
+                    heard?;
                 }
                 Step::Event(Event::Refused(verdict)) => {
                     if let Some(mut mail) = transaction.take() {

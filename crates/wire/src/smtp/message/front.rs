@@ -277,15 +277,13 @@ impl Front {
         }
     }
 
-    /// The answers to [`Event::End`], one for each recipient that was taken, in order. Where there are fewer, the others are told
-    /// that nobody knows.
-    pub fn delivered(&mut self, verdicts: &[Verdict], out: &mut BytesMut) {
-        if let State::AwaitDelivery = self.state {
-            let taken = self.mail.take().map_or(0, |mail| mail.taken);
-            let unknown = Verdict::new(451, (3, 0), "What became of it is not known.");
-            for n in 0..taken {
-                line(out, verdicts.get(n).unwrap_or(&unknown));
-            }
+    /// An answer to [`Event::End`]: one for each recipient that was taken, in order. With the last one the mail is over.
+    pub fn delivered(&mut self, verdict: &Verdict, out: &mut BytesMut) {
+        let (State::AwaitDelivery, Some(mail)) = (&self.state, &mut self.mail) else { return };
+        line(out, verdict);
+        mail.taken = mail.taken.saturating_sub(1);
+        if mail.taken == 0 {
+            self.mail = None;
             self.counts.lead_to_mail();
             self.forwarded = xforward::Said::default();
             self.state = State::AwaitCommand;

@@ -119,8 +119,9 @@ impl Player {
             Event::End => {
                 let letter = std::mem::take(&mut self.letter);
                 self.note(format!("letter {}", letter.escape_ascii()));
-                let verdicts: Vec<_> = self.taken.drain(..).map(|to| Verdict::new(250, (0, 0), format!("<{to}>"))).collect();
-                self.front.delivered(&verdicts, out);
+                for to in self.taken.drain(..) {
+                    self.front.delivered(&Verdict::new(250, (0, 0), format!("<{to}>")), out);
+                }
             }
             Event::Refused(verdict) => self.forget(format!("refused {}", verdict.code())),
             Event::Reset => self.forget("reset".to_owned()),
@@ -564,13 +565,20 @@ fn line_ends_that_are_none_are_mended_or_end_the_connection() {
 }
 
 #[test]
-fn fewer_answers_than_recipients_are_made_up_for() {
+fn a_mail_is_over_with_its_last_answer() {
+    let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     let mut player = Player::ready(false, Caps::default());
     player.say(b"MAIL FROM:<>\r\nRCPT TO:<a>\r\nRCPT TO:<b>\r\n");
-    player.taken.truncate(1);
-    player.seen = Seen::default();
-    player.say(b"BDAT 0 LAST\r\n");
-    assert_eq!(player.seen.heard, ["[letter]", "[letter ]", "250 2.0.0", "451 4.3.0"]);
+    let front = &mut player.front;
+    input.extend_from_slice(b"BDAT 0 LAST\r\nNOOP\r\n");
+    assert!(matches!(front.step(&mut input, &mut out), Ok(Step::Event(Event::Letter))));
+    front.go_on(&mut out);
+    assert!(matches!(front.step(&mut input, &mut out), Ok(Step::Event(Event::End))));
+    for (n, state) in ["await-verdict", "await-mail", "await-mail"].into_iter().enumerate() {
+        front.delivered(&Verdict::new(250, (0, 0), n.to_string()), &mut out);
+        assert_eq!(front.state(), state, "one answer too many is none");
+    }
+    assert_eq!(out, "250 2.0.0 0\r\n250 2.0.0 1\r\n");
 }
 
 #[test]
@@ -579,7 +587,7 @@ fn steps_out_of_turn_are_faults_and_answers_out_of_turn_are_nothing() {
     let mut front = Front::new(terms(false), Caps::default());
     front.recipient(&Verdict::new(250, (1, 5), ""), &mut out);
     front.mail(&Verdict::new(250, (1, 5), ""), &mut out);
-    front.delivered(&[], &mut out);
+    front.delivered(&Verdict::new(250, (0, 0), ""), &mut out);
     front.go_on(&mut out);
     assert!(out.is_empty());
     front.greeted = true;
