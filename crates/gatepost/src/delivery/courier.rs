@@ -30,23 +30,20 @@ use crate::witness::{Ear, Witness};
 use bytes::{Buf, Bytes, BytesMut};
 use relay::TlsFacts;
 use relay::conn::Conn;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use wire::dance::Introduction;
 use wire::dance::dialect::Dialect;
 use wire::encode::escaped;
 use wire::envelope::{Mail, Rcpt, Verdict};
 use wire::origin::xforward::{self, Forwarded};
 use wire::origin::{HopsLeft, Origin, SessionId};
-use wire::overheard::{Line, text};
 use wire::smtp::dialect::Submission;
 use wire::smtp::message::command::{write_mail, write_rcpt};
 use wire::smtp::message::letter::Stuffing;
 use wire::smtp::message::offers::Offers;
-use wire::smtp::reply;
 
 /// For the answer to a command, unless the route has more patience: servers look up users and names.
 const COMMAND: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@
 
 mod letter;
 
-use super::hold::{Held, Hold};
+use super::hold::Hold;
 use super::recipient::{self, Asker, Place, Placed};
 use super::told::{Server, Told};
 use crate::delivery::courier::{Courier, Ground, Lost};
@@ -15,9 +15,8 @@ use crate::journal::Level;
 use crate::login::record::Record;
 use crate::login::talk::Talk;
 use crate::witness::{Ear, Witness};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use message::letter::Hops;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};

@@ -1,6 +1,7 @@
 //! One command, one answer: what is said to the server, what it says, and what whoever follows sees of both.
 
 use super::{Courier, Lost, READ, REPLY_MAX, State};
+use crate::witness::Ear;
 use bytes::Buf;
 use std::io;
 use tokio::time::{Instant, timeout, timeout_at};
