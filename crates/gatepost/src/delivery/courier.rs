@@ -27,7 +27,7 @@ use crate::protocol::Protocol;
 use crate::route::Route;
 use crate::trace::Tap;
 use crate::witness::{Ear, Witness};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use relay::TlsFacts;
 use relay::conn::Conn;
 use std::net::SocketAddr;

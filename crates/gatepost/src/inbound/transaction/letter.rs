@@ -90,7 +90,9 @@ impl Transaction {
             }
         }
         // A task that broke has answered nothing.
-        answers.iter_mut().for_each(|slot| drop(slot.get_or_insert_with(|| Vec::new().into_iter())));
+        for slot in answers.iter_mut().filter(|slot| slot.is_none()) {
+            *slot = Some(Vec::new().into_iter());
+        }
         self.answer(next, &letter, &mut answers, client);
         listens?;
         client.send().await
