@@ -236,7 +236,7 @@ fn play(row: &Row) -> (Vec<String>, Vec<String>, String) {
                 }
                 Step::Event(Event::Recipients(rcpts)) => rcpts.iter().for_each(|_| front.recipient(&yes, &mut out)),
                 Step::Event(Event::Letter) => front.go_on(&mut out),
-                Step::Event(Event::End) => front.delivered(std::slice::from_ref(&yes), &mut out),
+                Step::Event(Event::End) => front.delivered(&yes, &mut out),
                 Step::Event(Event::Piece(_) | Event::Reset) => {}
                 Step::Event(event) => panic!("row {}: {event:?}", row.number),
             }
