@@ -33,7 +33,7 @@ use relay::conn::Conn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use wire::dance::Introduction;
 use wire::dance::dialect::Dialect;
 use wire::encode::escaped;
@@ -49,10 +49,13 @@ use wire::smtp::message::offers::Offers;
 const COMMAND: Duration = Duration::from_secs(30);
 /// For a server to take a piece of a letter (RFC 5321 section 4.5.3.2.5).
 const PIECE: Duration = Duration::from_secs(180);
-/// For the answers behind a letter: as long as clients wait for ours, less what they need to hear it (RFC 5321 section 4.5.3.2.6).
+/// For a letter and the answers behind it: as long as clients wait for ours, less what they need to hear it (RFC 5321 section
+/// 4.5.3.2.6). A server that takes it later takes what its sender has sent again.
 const FINAL: Duration = Duration::from_secs(590);
 /// How long a server that has closed or refused in the middle of a letter may take for what it has to say of it.
 const PARTING: Duration = Duration::from_secs(5);
+/// For the answers to all recipients that are said together: less than a client waits for one (RFC 5321 section 4.5.3.2.3).
+const ALL_ANSWERS: Duration = Duration::from_secs(240);
 /// The longest reply that is read, in octets.
 const REPLY_MAX: usize = 8192;
 /// What one read may bring.
@@ -84,6 +87,8 @@ pub struct Courier {
     one_at_a_time: bool,
     /// For each command.
     patience: Duration,
+    /// For the letter and the answers to it.
+    finals: Duration,
     /// Where it leads.
     pub address: SocketAddr,
     /// The route's host.
@@ -160,13 +165,16 @@ impl Courier {
         if !route.introduce {
             offers.hear_of_nobody();
         }
+        // A proxy in front that says how long it waits (`TIMEOUT` of XCLIENT).
+        let waits = origin.patience.unwrap_or(Duration::MAX);
         let courier = Courier {
             conn,
             input: leftover,
             offers,
             smtp: route.smtp,
             one_at_a_time: route.one_at_a_time,
-            patience: COMMAND.max(route.timeout),
+            patience: COMMAND.max(route.timeout).min(waits),
+            finals: FINAL.min(waits),
             address,
             host: route.host.clone(),
             tls,
@@ -204,8 +212,8 @@ impl Courier {
     /// fewer than the recipients only where the connection was lost.
     pub async fn begin(&mut self, mail: &Mail, forwarded: &Forwarded, rcpts: &[Rcpt]) -> (Vec<Verdict>, Option<Lost>) {
         let mut verdicts = Vec::with_capacity(rcpts.len());
-        let lost = self.say_mail(mail, forwarded, rcpts, &mut verdicts).await.err();
-        (verdicts, lost)
+        let said = self.say_mail(mail, forwarded, rcpts, &mut verdicts).await;
+        (verdicts, self.lost(said))
     }
 
     async fn say_mail(
@@ -226,6 +234,8 @@ impl Courier {
             verdicts.resize(rcpts.len(), no);
             return Ok(());
         }
+        self.quiet()?;
+        let by = Instant::now() + ALL_ANSWERS;
         let mut out = BytesMut::new();
         let forwards = xforward::write(forwarded, self.offers.xforward, &mut out);
         self.note(&out);
@@ -244,6 +254,7 @@ impl Courier {
             let answer = self.mail_verdict().await?;
             if !answer.is_yes() {
                 verdicts.resize(rcpts.len(), answer);
+                self.forget(forwards).await;
                 return Ok(());
             }
             self.state = State::Begun;
@@ -260,13 +271,14 @@ impl Courier {
         if !answer.is_yes() {
             verdicts.resize(rcpts.len(), answer);
             for _ in first {
-                self.verdict((1, 5)).await?;
+                self.verdict((1, 5), by).await?;
             }
+            self.forget(forwards).await;
             return Ok(());
         }
         self.state = State::Begun;
         for _ in first {
-            verdicts.push(self.verdict((1, 5)).await?);
+            verdicts.push(self.verdict((1, 5), by).await?);
         }
         self.say_recipients(rest, verdicts).await
     }
@@ -274,18 +286,29 @@ impl Courier {
     /// Says more recipients of the mail that was begun. The answers as of [`Courier::begin`].
     pub async fn more(&mut self, rcpts: &[Rcpt]) -> (Vec<Verdict>, Option<Lost>) {
         let mut verdicts = Vec::with_capacity(rcpts.len());
-        let lost = self.say_recipients(rcpts, &mut verdicts).await.err();
-        (verdicts, lost)
+        let said = self.say_recipients(rcpts, &mut verdicts).await;
+        (verdicts, self.lost(said))
+    }
+
+    /// Whatever went wrong: answers may still come that belong to nothing any more.
+    fn lost(&mut self, said: Result<(), Lost>) -> Option<Lost> {
+        let lost = said.err();
+        if lost.is_some() {
+            self.state = State::Gone;
+        }
+        lost
     }
 
     async fn say_recipients(&mut self, rcpts: &[Rcpt], verdicts: &mut Vec<Verdict>) -> Result<(), Lost> {
         let group = if self.waits() { 1 } else { GROUP };
+        let by = Instant::now() + ALL_ANSWERS;
         for some in rcpts.chunks(group) {
+            self.quiet()?;
             let mut out = BytesMut::new();
             self.recipients(some, &mut out);
             self.say(&out).await?;
             for _ in some {
-                verdicts.push(self.verdict((1, 5)).await?);
+                verdicts.push(self.verdict((1, 5), by).await?);
             }
         }
         Ok(())
@@ -304,12 +327,29 @@ impl Courier {
         self.note(b"RSET\r\n");
         let reset = async {
             self.say(b"RSET\r\n").await?;
-            self.verdict((0, 0)).await
+            self.verdict((0, 0), Instant::now() + PARTING).await
         };
         self.state = match timeout(PARTING, reset).await {
             Ok(Ok(answer)) if answer.is_yes() => State::Ready,
             _ => State::Gone,
         };
+    }
+
+    /// What was said of a mail that was refused must not be of the next one: XFORWARD outlives a MAIL that is refused.
+    async fn forget(&mut self, forwards: usize) {
+        if forwards > 0 {
+            self.state = State::Begun;
+            self.abort().await;
+        }
+    }
+
+    /// Nothing is owed to us, and so nothing may have come: it would be taken for the answer to what is said next.
+    fn quiet(&mut self) -> Result<(), Lost> {
+        if self.input.is_empty() && matches!(self.conn.try_hear(&mut self.input, READ), Ok(false)) {
+            return Ok(());
+        }
+        self.state = State::Gone;
+        Err(Lost(format!("it closed, or says what was not asked: {}", escaped(&self.input, 200))))
     }
 
     /// Hands the letter over, with a field of ours ahead of it, to the `taken` recipients of the mail: an answer for each, in their
@@ -345,12 +385,14 @@ impl Courier {
     }
 
     async fn hand_over(&mut self, ahead: &Bytes, letter: &Held, taken: usize, verdicts: &mut Vec<Verdict>) -> Result<(), Lost> {
+        self.quiet()?;
+        let by = Instant::now() + self.finals;
         let size = letter.size().saturating_add(u64::try_from(ahead.len()).unwrap_or(u64::MAX));
         let said = if self.offers.chunking {
             let command = format!("BDAT {size} LAST\r\n");
             self.note(command.as_bytes());
             match self.say(command.as_bytes()).await {
-                Ok(()) => self.send(ahead, letter, None).await,
+                Ok(()) => self.send(ahead, letter, None, by).await,
                 Err(lost) => Err(lost),
             }
         } else {
@@ -367,10 +409,10 @@ impl Courier {
                 }
                 return Err(Lost(format!("it answers DATA with {}", answer.0)));
             }
-            self.send(ahead, letter, Some(Stuffing::default())).await
+            self.send(ahead, letter, Some(Stuffing::default()), by).await
         };
         // A server may refuse in the middle of it, say so, and close.
-        let by = Instant::now() + if said.is_ok() { FINAL } else { PARTING };
+        let by = if said.is_ok() { by } else { Instant::now() + PARTING };
         let answers = if self.smtp { 1 } else { taken };
         for _ in 0..answers {
             let answer = match self.reply(by).await {
@@ -393,7 +435,7 @@ impl Courier {
     }
 
     /// The letter, as it is or with its dots doubled.
-    async fn send(&mut self, ahead: &Bytes, letter: &Held, mut stuffing: Option<Stuffing>) -> Result<(), Lost> {
+    async fn send(&mut self, ahead: &Bytes, letter: &Held, mut stuffing: Option<Stuffing>, by: Instant) -> Result<(), Lost> {
         let mut at = 0;
         let mut piece = ahead.clone();
         loop {
@@ -401,9 +443,9 @@ impl Courier {
                 Some(stuffing) => {
                     let mut out = BytesMut::new();
                     stuffing.say(&piece, &mut out);
-                    self.give(&out).await?;
+                    self.give(&out, by).await?;
                 }
-                None => self.give(&piece).await?,
+                None => self.give(&piece, by).await?,
             }
             piece = letter.read(at).await.map_err(|e| Lost(format!("the letter cannot be read back: {e}")))?;
             at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
@@ -414,17 +456,17 @@ impl Courier {
         if let Some(stuffing) = stuffing {
             let mut out = BytesMut::new();
             stuffing.end(&mut out);
-            self.give(&out).await?;
+            self.give(&out, by).await?;
         }
         Ok(())
     }
 
-    async fn give(&mut self, octets: &[u8]) -> Result<(), Lost> {
-        match timeout(PIECE, self.conn.write_unless_told(octets, &mut self.input, READ)).await {
+    async fn give(&mut self, octets: &[u8], by: Instant) -> Result<(), Lost> {
+        match timeout_at(by.min(Instant::now() + PIECE), self.conn.write_unless_told(octets, &mut self.input, READ)).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(Lost("it closed, or spoke, before it had the whole letter".to_owned())),
             Ok(Err(e)) => Err(Lost(format!("in the middle of the letter: {e}"))),
-            Err(_) => Err(Lost(format!("it takes nothing of the letter for {} s", PIECE.as_secs()))),
+            Err(_) => Err(Lost("it does not take the letter in time".to_owned())),
         }
     }
 

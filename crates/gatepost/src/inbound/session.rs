@@ -3,13 +3,13 @@
 //! Whatever becomes of a mail, its client hears it about each recipient; the connection ends only for what the client does, or when
 //! we go: never because a server behind us is in trouble. A mail that is under way when the end begins may still come through.
 
-use super::transaction::{Client, Idle, Transaction};
+use super::transaction::{Client, Idle, MAIL_KICKED, Transaction};
 use crate::delivery::courier::Ground;
 use crate::journal::Level;
 use crate::login::arrival::Arrival;
 use crate::login::guard::Knock;
 use crate::login::house::{Door, House, Live, Phase, Seat};
-use crate::login::talk::{KICKED, READ, Talk, kicked_in_vain};
+use crate::login::talk::{KICKED, READ, Talk};
 use crate::protocol::Settings;
 use bytes::{Bytes, BytesMut};
 use message::edit::{Edit, Edits};
@@ -18,7 +18,7 @@ use relay::Socket;
 use relay::clock::Clock;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use wire::envelope::{Mail, Verdict};
 use wire::login::{Goodbye, Terms};
 use wire::machine::Step;
@@ -39,7 +39,8 @@ pub async fn serve(socket: Socket, door: Arc<Door>, house: Arc<House>, clock: Cl
     let ended = tokio::select! {
         biased;
         ended = session.run(deadline) => ended,
-        () = kicked_in_vain(&entry) => None,
+        // A mail that is being handed over has its own time for that.
+        () = async { entry.kicked().await; sleep(MAIL_KICKED * 2).await } => None,
     };
     if ended.is_none() {
         talk.part();
@@ -116,11 +117,9 @@ impl Session<'_, '_> {
                         _ => Verdict::new(250, (1, 0), "OK"),
                     };
                     if verdict.is_yes() {
-                        // It has come to something: it is no stranger any more.
-                        served = true;
-                        self.seat.signed_in();
-                        self.talk.knock = None;
-                        transaction = Some(self.begin(*mail, &front, live));
+                        let mail = self.begin(*mail, &front, live);
+                        self.idle.serve(&mail.ground().origin);
+                        transaction = Some(mail);
                     }
                     front.mail(&verdict, &mut out);
                 }
@@ -129,6 +128,11 @@ impl Session<'_, '_> {
                     let patience = settings.idle_timeout;
                     let mut client = Client { talk: self.talk, front: &mut front, out: &mut out, patience };
                     mail.ask(rcpts, &mut self.idle, &mut client).await?;
+                    if mail.has_taken() && !std::mem::replace(&mut served, true) {
+                        // It has come to something: it is no stranger any more.
+                        self.seat.signed_in();
+                        self.talk.knock = None;
+                    }
                 }
                 Step::Event(Event::Letter) => {
                     if let Some(mail) = &mut transaction {

@@ -22,14 +22,16 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use wire::envelope::{Mail, Rcpt, Verdict};
-use wire::origin::HopsLeft;
 use wire::origin::xforward::Forwarded;
+use wire::origin::{HopsLeft, Origin};
 use wire::smtp::message::front::Front;
 
 /// Lookups of one client that are under way together.
 const LOOKUPS: usize = 16;
 /// Connections that wait for this client's next mail.
 const IDLE: usize = 8;
+/// How long a letter that is being handed over may take once its client is sent away.
+pub(super) const MAIL_KICKED: Duration = Duration::from_secs(20);
 /// The most servers that a letter may have passed (RFC 5321 section 6.3).
 const HOPS: usize = 100;
 
@@ -39,6 +41,8 @@ pub(super) struct Idle {
     couriers: Vec<(Place, HopsLeft, Courier)>,
     /// How many were opened.
     opened: u32,
+    /// Of whom they were told.
+    client: Option<Arc<Origin>>,
 }
 
 impl Idle {
@@ -55,6 +59,14 @@ impl Idle {
         } else {
             tokio::spawn(courier.quit());
         }
+    }
+
+    /// The next mail is this one's: what was told of somebody else is of no use to it.
+    pub(super) fn serve(&mut self, client: &Arc<Origin>) {
+        if self.client.as_ref().is_some_and(|known| known != client) {
+            self.close();
+        }
+        self.client = Some(Arc::clone(client));
     }
 
     /// They were told of another client, or there is no next mail.
@@ -188,6 +200,11 @@ impl Transaction {
             [one] => Some(&one.to),
             _ => None,
         }
+    }
+
+    /// Somebody was taken.
+    pub(super) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
     }
 
     pub(super) fn mail(&self) -> &Mail {

@@ -119,3 +119,57 @@ fn a_server_that_died_and_came_back_has_the_next_mail() {
     mail(&mut client, "a@in.test");
     assert_eq!(fake.wait_for_complete(2).len(), 2);
 }
+
+#[test]
+fn what_nobody_asked_for_is_no_answer_to_a_letter() {
+    let twice = Lmtp {
+        after_data: vec![("a@in.test".to_owned(), "552 5.2.2 quota".to_owned())],
+        ..Lmtp::default().with(At::Rcpt(1), Does::say("250 2.1.5 OK\r\n250 2.1.5 OK again\r\n"))
+    };
+    let fake = FakeLmtp::start(twice);
+    let gatepost = everybody_at(&fake, "");
+    let mut client = LmtpClient::ready(gatepost.addr("lmtp"));
+    let heard = client.transaction("s@out.test", &["a@in.test"], LETTER);
+    assert_eq!(heard[0].code, 451, "{heard:?}");
+    assert!(fake.sessions()[0].transactions.iter().all(|t| t.message.is_none()), "it was given no letter");
+    // An answer to MAIL that is none: what is said on that connection afterwards would be taken for the answer to something else.
+    fake.behave(Lmtp::default().with(At::Mail, Does::say("354 go on\r\n")));
+    let heard = client.transaction("s@out.test", &["b@in.test"], LETTER);
+    assert_eq!(heard[0].code, 451, "{heard:?}");
+    fake.behave(Lmtp::default());
+    mail(&mut client, "b@in.test");
+    assert_eq!(fake.connections(), 3, "{}", gatepost.log().tail());
+}
+
+#[test]
+fn what_was_said_of_a_refused_mail_is_not_said_of_the_next() {
+    let fake = FakeLmtp::start(Lmtp { at_mail: "451 4.7.1 not now".to_owned(), ..Lmtp::default() });
+    let gatepost = everybody_at(&fake, TRUST);
+    let mut client = LmtpClient::ready(gatepost.addr("lmtp"));
+    client.expect("XFORWARD NAME=c.test ADDR=192.0.2.1 SOURCE=LOCAL", "250 2.0.0");
+    let heard = client.transaction("s@out.test", &["a@in.test"], LETTER);
+    assert_eq!(heard[0].code, 451, "{heard:?}");
+    client.ok("RSET");
+    fake.behave(Lmtp::default());
+    mail(&mut client, "b@in.test");
+    client.quit();
+    let session = &fake.wait_for_ends(1)[0];
+    let place = |word: &str| {
+        session.lines.iter().rposition(|line| line.starts_with(word)).unwrap_or_else(|| panic!("no {word}: {session:#?}"))
+    };
+    assert!(place("RSET") < place("XFORWARD") && place("XFORWARD") < place("MAIL"), "{:#?}", session.lines);
+}
+
+#[test]
+fn a_client_that_calls_itself_otherwise_is_told_anew() {
+    let fake = FakeLmtp::start(Lmtp::default());
+    let gatepost = everybody_at(&fake, "");
+    let mut client = LmtpClient::ready(gatepost.addr("lmtp"));
+    client.lhlo("one.test");
+    mail(&mut client, "a@in.test");
+    client.lhlo("two.test");
+    mail(&mut client, "a@in.test");
+    client.quit();
+    let told: Vec<String> = fake.wait_for_ends(2).iter().map(|s| s.transactions[0].xclients.join(" ")).collect();
+    assert!(told[0].contains("HELO=one.test") && told[1].contains("HELO=two.test"), "{told:#?}");
+}

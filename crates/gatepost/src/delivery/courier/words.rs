@@ -37,13 +37,18 @@ impl Courier {
         }
     }
 
-    /// The answer to an XFORWARD, which decides nothing.
+    /// The answer to an XFORWARD, which decides nothing: a no is written down, once for a server.
     pub(super) async fn forward_reply(&mut self) -> Result<(), Lost> {
-        self.reply(Instant::now() + self.patience).await.map(drop)
+        let answer = self.reply(Instant::now() + self.patience).await?;
+        if answer.0 >= 400 {
+            let text = format!("backend {}: it refused to hear who sent a mail (XFORWARD): {}", self.address, answer.0);
+            self.house.remark("xforward-refused", text);
+        }
+        Ok(())
     }
 
-    pub(super) async fn verdict(&mut self, enhanced: (u16, u16)) -> Result<Verdict, Lost> {
-        let reply = self.reply(Instant::now() + self.patience).await?;
+    pub(super) async fn verdict(&mut self, enhanced: (u16, u16), by: Instant) -> Result<Verdict, Lost> {
+        let reply = self.reply(by.min(Instant::now() + self.patience)).await?;
         match reply.0 {
             200..=299 | 400..=599 => Ok(reply.verdict(enhanced)),
             code => {

@@ -1,14 +1,21 @@
 //! The letter of a mail: held as it comes, then handed to all servers at once.
 
-use super::{Client, HOPS, Transaction, Trouble};
+use super::{Client, HOPS, MAIL_KICKED, Transaction, Trouble};
 use crate::inbound::hold::{self, Held, Hold};
 use crate::journal::Level;
+use crate::login::house::Phase;
 use crate::login::record::Record;
 use bytes::Bytes;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use wire::envelope::Verdict;
+
+/// The same at our end, where goodbyes have three seconds.
+const LEAVING: Duration = Duration::from_secs(1);
 
 impl Transaction {
     /// The letter begins.
@@ -69,12 +76,24 @@ impl Transaction {
             }
         }
         let (mut next, mut listens) = (0, Some(()));
+        // Whoever sends the client away, or ends all of us, must not take its recipients' lines with it.
+        let (entry, mut phase) = (Arc::clone(&client.talk.entry), self.ground.house.phase.clone());
+        let mut given_up = pin!(async {
+            tokio::select! {
+                () = async { entry.kicked().await; sleep(MAIL_KICKED).await } => {}
+                () = Phase::Leaving.reached(&mut phase) => sleep(LEAVING).await,
+            }
+        });
         loop {
             next = self.answer(next, &letter, &mut answers, client);
             if listens.is_some() {
                 listens = client.send().await;
             }
-            match tasks.join_next().await {
+            let done = tokio::select! {
+                done = tasks.join_next() => done,
+                () = &mut given_up => break,
+            };
+            match done {
                 Some(Ok((at, courier, verdicts, lost))) => {
                     let Some(place) = self.places.get_mut(at) else { continue };
                     if let Some(lost) = lost {
@@ -89,7 +108,7 @@ impl Transaction {
                 None => break,
             }
         }
-        // A task that broke has answered nothing.
+        // A task that broke, or was given up, has answered nothing.
         for slot in answers.iter_mut().filter(|slot| slot.is_none()) {
             *slot = Some(Vec::new().into_iter());
         }

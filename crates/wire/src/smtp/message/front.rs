@@ -636,6 +636,10 @@ fn is_about_envelope(malformed: &Malformed) -> bool {
 
 /// A line as an operator may see it: there are no secrets in this protocol but those that databases forward.
 fn shown(said: &[u8]) -> Shown {
+    let (word, attributes) = split(said);
+    if word == b"XCLIENT" {
+        return crate::smtp::shown::xclient(attributes);
+    }
     let text = overheard::text(said);
     let text = match text.to_ascii_uppercase().find("XRCPTFORWARD=") {
         Some(at) => format!("{}XRCPTFORWARD={}", text.get(..at).unwrap_or_default(), overheard::MASK),
