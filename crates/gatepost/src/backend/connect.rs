@@ -36,6 +36,8 @@ use wire::login::Welcome;
 
 /// Between two tries of the same backend, a quarter more or less.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What a try must have left of the deadline: one that ends with it in the middle of a connect would say less than the one before.
+const LEAST: Duration = Duration::from_millis(50);
 /// How often a password is sent again after an explicit "try later".
 const LATER_TRIES: u32 = 3;
 
@@ -273,7 +275,7 @@ pub async fn sign_in(
         }
         let failure = last.unwrap_or_else(|| no_address(route));
         let pause = chance::around(PAUSE);
-        if !again || !means.again || Instant::now() + pause >= deadline {
+        if !again || !means.again || Instant::now() + pause + LEAST >= deadline {
             return Err(with_retries(failure, retries));
         }
         sleep(pause).await;
