@@ -43,6 +43,12 @@ fn once_shows_both_sides_and_all_checks_hold() {
         "\n> At noon, behind the gate?                        | > At noon, behind the gate?\n",
         " | (took a letter of ",
         " LOGIN=erin",
+        "\nclient > gatepost                                  | gatepost > east, west\n",
+        "\n> RCPT TO:<alice>                                  | east ",
+        " | east > BDAT ",
+        " | west > RCPT TO:<bob> ORCPT=rfc822;bob@example.com\n",
+        "\nPASS LMTP, dave, whose server is down: 451 4.3.0, ",
+        "\nPASS LMTP, behind the letter: east's answer for alice, then west's for bob, and no other\n",
     ] {
         assert!(shown.contains(expected), "{expected:?} is missing in:\n{shown}");
     }
@@ -128,11 +134,22 @@ fn watched_it_tells_what_servers_are_told_and_leaves_nothing_behind() {
     submission.ask("Hello\r\n.", "250 ");
     demo.until("east: took a letter of 7 octets from <alice@localhost> to <bob@example.com>;", &mut String::new());
 
+    let mut lmtp = Client::connect(told_place(&invitation, "LMTP"));
+    lmtp.until("220 ");
+    lmtp.ask("LHLO here.example", "250 ");
+    lmtp.ask("MAIL FROM:<x@example.org>", "250 ");
+    lmtp.ask("RCPT TO:<bob@example.com>", "250 ");
+    lmtp.ask("DATA", "354 ");
+    lmtp.ask("Hello\r\n.", "250 2.0.0 ");
+    demo.until("west: was told by XCLIENT in TLS: ", &mut String::new());
+    demo.until("west: took a letter of ", &mut String::new());
+
     demo.signal(Signal::TERM);
     imap.until("* BYE ");
     pop3.until("-ERR [SYS/TEMP] Server is shutting down");
     sieve.until("BYE (TRYLATER) ");
     submission.until("421 4.3.2 ");
+    lmtp.until("421 4.3.2 ");
     assert!(demo.ended().success());
     assert_eq!(left_in(dir.path()), Vec::<String>::new());
 }
@@ -177,6 +194,23 @@ fn lines_to_paste_into_a_shell_fetch_and_send_letters() {
         let (server, dots) = if command.contains("-u bob@") { ("west", "\r\n.\r\n") } else { ("east", "\r\n...even ") };
         let subject = format!("\r\nSubject: You have reached {server}\r\n");
         assert!(letter.contains(&subject) && letter.contains(dots), "{command}: {letter}");
+    }
+    demo.signal(Signal::TERM);
+    assert!(demo.ended().success());
+}
+
+#[test]
+fn a_line_to_paste_into_a_shell_delivers_a_letter() {
+    let Some(_) = testkit::real::require("swaks") else { return };
+    let dir = Dir::new();
+    let mut demo = Demo::start(dir.path());
+    let mut invitation = String::new();
+    demo.until("What happens:", &mut invitation);
+    let pasted = pasted(&invitation, "swaks ");
+    let [deliver] = pasted.as_slice() else { panic!("one line: {invitation}") };
+    let said = in_a_shell(deliver);
+    for expected in ["250 2.0.0 <alice> ", "250 2.0.0 <bob> ", "550 5.1.1 ", "451 4.3.0 "] {
+        assert!(said.contains(expected), "{expected}: {said}");
     }
     demo.signal(Signal::TERM);
     assert!(demo.ended().success());

@@ -67,7 +67,7 @@ impl Checks {
             journal.iter().map(String::as_str).filter(|line| word(line, "protocol") == Some(speech.name())).collect();
         let journal = of_protocol.as_slice();
         let [of_alice, of_bob] = errands;
-        self.about = format!("{}, ", title(speech.name()));
+        self.about(&title(speech.name()));
         self.alice(doors, &seen.alice, of_alice, journal);
         self.bob(doors, &seen.bob, of_bob, journal);
         self.wrong(speech, &seen.wrong);
@@ -77,7 +77,6 @@ impl Checks {
             self.erin(doors, &seen.erin);
         }
         self.ended(journal);
-        self.about.clear();
     }
 
     fn alice(&mut self, doors: &Doors, (talk, outcome): &Played<Said>, errand: &Errand, journal: &[&str]) {
@@ -177,6 +176,7 @@ impl Checks {
 
     /// What the journal must not hold, nor what was shown.
     pub fn journal(&mut self, journal: &[String], talks: &[&Talk]) {
+        self.about.clear();
         let heard = talks.iter().flat_map(|talk| talk.heard());
         let believed =
             journal.iter().map(String::as_str).chain(heard).any(|line| line.contains(FORGED_IP) || line.contains(FORGED_SESSION));
@@ -210,8 +210,19 @@ impl Checks {
         failed == 0 && all > 0
     }
 
+    /// Begins what is about this.
+    pub fn about(&mut self, title: &str) {
+        self.about = format!("{title}, ");
+    }
+
+    /// What those are about that do not hold.
+    #[cfg(test)]
+    pub fn failed(&self) -> Vec<String> {
+        self.all.iter().filter(|(holds, _)| !holds).map(|(_, text)| text.clone()).collect()
+    }
+
     /// The script came to its end; what it saw.
-    fn script<'a, T>(&mut self, text: &str, outcome: &'a Result<T, String>) -> Option<&'a T> {
+    pub fn script<'a, T>(&mut self, text: &str, outcome: &'a Result<T, String>) -> Option<&'a T> {
         match outcome {
             Ok(_) => self.that(true, text),
             Err(e) => self.that(false, &format!("{text}: {e}")),
@@ -219,12 +230,13 @@ impl Checks {
         outcome.as_ref().ok()
     }
 
-    fn that(&mut self, holds: bool, text: &str) {
+    /// One.
+    pub fn that(&mut self, holds: bool, text: &str) {
         self.all.push((holds, format!("{}{text}", self.about)));
     }
 
     /// One that says, when it fails, what was seen instead.
-    fn equal<T: PartialEq + Display>(&mut self, text: &str, expected: &T, seen: Option<T>) {
+    pub fn equal<T: PartialEq + Display>(&mut self, text: &str, expected: &T, seen: Option<T>) {
         let holds = seen.as_ref() == Some(expected);
         let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| seen.to_string());
         self.that(holds, &if holds { format!("{text}: {seen}") } else { format!("{text}: not {expected} but {seen}") });
@@ -274,7 +286,7 @@ fn journal_login<'a>(journal: &[&'a str], person: &Person) -> Option<&'a str> {
 }
 
 /// The value of a word in a line of the journal; none of those that are asked for needs quotes.
-fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+pub fn word<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 

@@ -142,6 +142,15 @@ impl Client {
         }
     }
 
+    /// Waits for one more answer to the command that was answered last: behind a letter, LMTP has one for each recipient.
+    ///
+    /// # Errors
+    /// See [`Client::answer`].
+    pub async fn one_more(&mut self) -> Result<Answer, String> {
+        self.asked.push_front(Default::default());
+        self.answer().await
+    }
+
     /// What has been said since this was last asked.
     pub fn take_written(&mut self) -> Vec<String> {
         std::mem::take(&mut self.written)

@@ -34,9 +34,11 @@ pub struct Arrival {
 
 impl Arrival {
     /// What stands behind `Received:`, as far as it does not change from one run to the next (RFC 5321 section 4.4, RFC 3848).
-    pub fn received(&self, server: &str) -> String {
+    /// `with`: the protocol in clear, and in TLS.
+    pub fn received(&self, server: &str, with: [&str; 2]) -> String {
         let helo = self.helo.as_deref().unwrap_or("unknown");
-        let with = if self.protected { "ESMTPSA" } else { "ESMTPA" };
+        let [clear, secure] = with;
+        let with = if self.protected { secure } else { clear };
         format!("from {helo} ([{}]:{}) by {server} with {with}", self.client.ip(), self.client.port())
     }
 }

@@ -1,5 +1,6 @@
 //! What the person at the terminal of `gatepost demo` needs to know: who is where, and lines to paste.
 
+use super::lmtp;
 use super::scene::{ALICE, BOB, DAVE, Doors, ERIN, NAME, Person, Scene};
 use super::screen::{Screen, Tone};
 use super::speech::title;
@@ -50,13 +51,13 @@ pub fn text(scene: &Scene, screen: Screen) -> String {
 {}
 ",
         heading("Gatepost and two mail servers behind it, on loopback. Ctrl-C ends it and leaves nothing behind."),
-        each(&places, "\n"),
+        [each(&places, "\n"), lmtp::places(&scene.lmtp)].join("\n"),
         who(&ALICE),
         who(&BOB),
         who(&DAVE),
         who(&ERIN),
         heading("Try, in another terminal:"),
-        each(&|doors| doors.speech.paste(doors, &files).join("\n"), "\n"),
+        [each(&|doors| doors.speech.paste(doors, &files).join("\n"), "\n"), lmtp::paste(&scene.lmtp, &files)].join("\n"),
         heading("Or by hand:"),
         each(&|doors| openssl(doors, &files), "\n\n"),
         heading("What happens:"),

@@ -4,7 +4,7 @@
 //! servers ([`server`], [`letters`]), and Gatepost in this process. This file tells the person at the terminal what to try
 //! ([`invitation`]), and then what arrives where. `--once` plays scripts instead ([`script`]) and checks them ([`checks`]).
 //! Whatever depends on a protocol is in its [`speech`]: [`imap`], [`pop3`], [`managesieve`],
-//! [`submission`].
+//! [`submission`]. Letters come by [`lmtp`], where nobody signs in.
 //!
 //! Nothing is left behind: the directory goes at the end, also after SIGINT, SIGTERM and SIGHUP. The mail servers stand outside
 //! of both ways through the house (ARCHITECTURE.md) and are used by nothing else.
@@ -15,6 +15,7 @@ mod guest;
 mod imap;
 mod invitation;
 mod letters;
+mod lmtp;
 mod managesieve;
 mod once;
 mod pop3;

@@ -1,9 +1,11 @@
 //! `gatepost demo --once`: a scripted client, both conversations side by side, and checks.
 //!
 //! The scripts are in [`script`](super::script), what must hold after them in [`checks`](super::checks); each is played in every
-//! protocol. A run shows the same as the one before but for ports, times and session identifiers.
+//! protocol with logins. That of [`lmtp`] stands beside them. A run shows the same as the one before but for ports, times and
+//! session identifiers.
 
 use super::checks::{Checks, Seen};
+use super::lmtp;
 use super::scene::{ALICE, BOB, DAVE, Doors, ERIN, Scene};
 use super::screen::{Screen, Tone, WIDTH, fold};
 use super::script::{Stage, Talk};
@@ -49,12 +51,18 @@ pub async fn play(scene: Scene, reports: &Reports, journal: &Lines, screen: Scre
         let scripts = scripts(&stage, doors, screen).await;
         seen.push((doors, scripts, errands));
     }
+    let mut talk = Talk::default();
+    let heard = lmtp::play(&scene.lmtp, reports, &mut talk).await;
+    let title = "a mail server, by LMTP: one letter for alice, bob, somebody unknown, and dave, whose server is down";
+    talk.print(screen, title, "east, west");
+    let mail = (talk, heard);
     // When this returns the sessions have ended, and the journal is complete.
     scene.gatepost.drain(Duration::from_secs(5), std::future::pending()).await;
     let journal = take(journal);
     screen.say("");
     screen.say(&screen.paint(Tone::Heading, "what Gatepost's journal said"));
-    for line in journal.iter().filter(|line| [" login ", " refused ", " end "].iter().any(|event| line.contains(event))) {
+    let events = [" login ", " refused ", " end ", " delivered ", " deferred ", " rejected "];
+    for line in journal.iter().filter(|line| events.iter().any(|event| line.contains(event))) {
         screen.say(&fold(line, WIDTH).join("\n"));
     }
 
@@ -62,7 +70,8 @@ pub async fn play(scene: Scene, reports: &Reports, journal: &Lines, screen: Scre
     for (doors, seen, errands) in &seen {
         checks.protocol(doors, seen, errands, &journal);
     }
-    let talks: Vec<&Talk> = seen.iter().flat_map(|(_, seen, _)| seen.talks()).collect();
+    lmtp::check(&mut checks, &mail, &journal);
+    let talks: Vec<&Talk> = seen.iter().flat_map(|(_, seen, _)| seen.talks()).chain([&mail.0]).collect();
     checks.journal(&journal, &talks);
     screen.say("");
     Ok(checks.print(screen))

@@ -5,6 +5,7 @@
 //! Gatepost reads them as `gatepost run` would. The directory goes with the [`Scene`].
 
 use super::letters::{self, Letter};
+use super::lmtp::Places;
 use super::managesieve;
 use super::server::{self, MailServer, Report};
 use super::speech::{SPEECHES, Speech, title};
@@ -81,6 +82,8 @@ pub struct Scene {
     pub gatepost: Server,
     /// Where everybody listens, a row for each protocol.
     pub doors: Vec<Doors>,
+    /// Where letters are taken by LMTP.
+    pub lmtp: Places,
     /// What lies in the mailboxes.
     pub letters: [Arc<[Letter]>; 2],
     /// The certificate to trust.
@@ -184,33 +187,37 @@ impl Scene {
         // Held until Gatepost has the ports as well, so that they stay free.
         let (mut doors, mut holding, mut serving) = (Vec::new(), Vec::new(), Vec::new());
         let mut hold = || hold_port().map(|(held, at)| (holding.push(held), at).1).map_err(told("a port for Gatepost"));
+        let bind = || server::bind().map_err(told("a port for a mail server"));
         for speech in SPEECHES {
-            let bind = || server::bind().map_err(told("a port for a mail server"));
             let (east, west) = (bind()?, bind()?);
             let (clear, behind) = (hold()?, hold()?);
             let implicit = speech.implicit().map(|_| hold()).transpose()?;
             doors.push(Doors { speech, clear, implicit, behind, east: east.address, west: west.address });
             serving.extend([(&at_east, speech, east), (&at_west, speech, west)]);
         }
+        let (lmtp_east, lmtp_west) = (bind()?, bind()?);
+        let lmtp = Places { gatepost: hold()?, east: lmtp_east.address, west: lmtp_west.address };
         let users = dir.0.join("users.db");
-        write_users(&users, &doors, at_north).map_err(told("the user database"))?;
+        write_users(&users, &doors, &lmtp, at_north).map_err(told("the user database"))?;
         let script = dir.0.join("lunch.sieve");
         std::fs::write(&script, managesieve::SCRIPT).map_err(told("a script"))?;
         let letter = dir.0.join("letter.eml");
         std::fs::write(&letter, submission::LETTER).map_err(told("a letter"))?;
         let config = dir.0.join("gatepost.toml");
-        std::fs::write(&config, configuration(&doors, wishes)).map_err(told("the configuration"))?;
+        std::fs::write(&config, configuration(&doors, &lmtp, wishes)).map_err(told("the configuration"))?;
         let loaded = crate::config::load(&config, &crate::cli::catalog()).map_err(|problems| problems.to_string())?;
         let bound = gatepost::bind(&loaded.meant, &mut HandedSockets::default(), &mut |_| {})?;
         drop(holding);
-        let ports =
-            doors.iter().flat_map(|at| [Some(at.clear), at.implicit, Some(at.behind)]).flatten().map(|at| at.port()).collect();
+        let of_doors = doors.iter().flat_map(|at| [Some(at.clear), at.implicit, Some(at.behind)]).flatten();
+        let ports = of_doors.chain([lmtp.gatepost]).map(|at| at.port()).collect();
         let live = Live::build(loaded.meant, ports, &gatepost::warn_to(&journal)).map_err(|problems| problems.join("\n"))?;
         let gatepost = Server::start(live, bound, journal, Box::new(NoNames)).map_err(told("Gatepost"))?;
         for (server, speech, bound) in serving {
             tokio::spawn(Arc::clone(server).serve(speech, bound));
         }
-        Ok(Scene { gatepost, doors, letters, ca, config, users, script, letter, _north: north, _dir: dir })
+        tokio::spawn(at_east.serve_lmtp(lmtp_east));
+        tokio::spawn(at_west.serve_lmtp(lmtp_west));
+        Ok(Scene { gatepost, doors, lmtp, letters, ca, config, users, script, letter, _north: north, _dir: dir })
     }
 }
 
@@ -219,9 +226,10 @@ fn told<E: Display>(what: &'static str) -> impl Fn(E) -> String {
 }
 
 /// The configuration, as an operator would write it.
-fn configuration(doors: &[Doors], wishes: &Wishes) -> String {
+fn configuration(doors: &[Doors], lmtp: &Places, wishes: &Wishes) -> String {
     let Wishes { failed_login_pause, log_level, .. } = wishes;
     let listeners: String = doors.iter().map(listeners).collect();
+    let lmtp = lmtp.gatepost;
     format!(
         r#"# The configuration of this demo: a certificate, where to listen, where the users are, whom to trust behind.
 version = 1
@@ -238,6 +246,11 @@ proxy_protocol = ["127.0.0.1"]
 
 # A real installation needs no addresses: protocols = ["imap", "imaps"] listens on ports 143 and 993.
 {listeners}
+# Letters from a mail server, for each recipient to the server that the row names. Nobody signs in there.
+[[listen]]
+protocol = "lmtp"
+address = ["{lmtp}"]
+
 # One row says who may come in and where the mailbox lives. A user without a password here is checked by the server.
 [[users]]
 name = "people"
@@ -279,7 +292,7 @@ fn listeners(Doors { speech, clear, implicit, behind, .. }: &Doors) -> String {
 }
 
 /// The user database: the table that Dovecot proxies have, and a few columns more.
-fn write_users(path: &Path, doors: &[Doors], north: SocketAddr) -> rusqlite::Result<()> {
+fn write_users(path: &Path, doors: &[Doors], lmtp: &Places, north: SocketAddr) -> rusqlite::Result<()> {
     let db = rusqlite::Connection::open(path)?;
     db.execute_batch(
         "CREATE TABLE proxy (
@@ -314,11 +327,11 @@ fn write_users(path: &Path, doors: &[Doors], north: SocketAddr) -> rusqlite::Res
     db.execute(insert, (DAVE.user, NORTH_NAME, loopback))?;
     let insert = "INSERT INTO proxy (user, password, host, hostip, starttls, proxy_noauth) VALUES (?1, ?2, ?3, ?4, 'Y', 'Y')";
     db.execute(insert, (ERIN.user, ssha256(ERIN.password), WEST_NAME, loopback))?;
-    for at in doors {
-        for (host, port) in [(loopback, at.east.port()), (WEST_NAME, at.west.port()), (NORTH_NAME, north.port())] {
-            // As %s has it, which the query compares with.
-            let name = at.speech.name();
-            let service = protocol::find(name).map_or(name, |protocol| protocol.service);
+    let of_doors = doors.iter().map(|at| (at.speech.name(), at.east, at.west));
+    for (name, east, west) in of_doors.chain([("lmtp", lmtp.east, lmtp.west)]) {
+        // As %s has it, which the query compares with.
+        let service = protocol::find(name).map_or(name, |protocol| protocol.service);
+        for (host, port) in [(loopback, east.port()), (WEST_NAME, west.port()), (NORTH_NAME, north.port())] {
             db.execute("INSERT INTO ports VALUES (?1, ?2, ?3)", (host, service, port))?;
         }
     }

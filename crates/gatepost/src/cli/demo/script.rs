@@ -288,10 +288,7 @@ impl Stage<'_> {
 
     /// Puts what the client has written down beside what the servers have told meanwhile.
     fn row(&self, talk: &mut Talk, client: &mut Client) {
-        let new = take(self.reports);
-        let right = new.iter().filter_map(shown).collect();
-        talk.rows.push((client.take_written(), right));
-        talk.reports.extend(new);
+        talk.row(client, take(self.reports), |_, line| line);
     }
 
     /// Whether no server has heard of the client since the last row (an earlier client's connection may have ended).
@@ -324,6 +321,13 @@ impl Talk {
         for (left, right) in &self.rows {
             screen.say(&side_by_side(left, right).join("\n"));
         }
+    }
+
+    /// One more row: what the client has written down, and what servers have told meanwhile, as `spelled`.
+    pub fn row(&mut self, client: &mut Client, new: Vec<Report>, spelled: impl Fn(&Report, String) -> String) {
+        let right = new.iter().filter_map(|report| shown(report).map(|line| spelled(report, line))).collect();
+        self.rows.push((client.take_written(), right));
+        self.reports.extend(new);
     }
 
     /// What a server was told of the caller, first.

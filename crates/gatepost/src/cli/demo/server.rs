@@ -1,17 +1,20 @@
 //! The demo's two little mail servers: what stands behind Gatepost in the demo, and tells what arrives there.
 //!
-//! A server speaks each protocol on a port of its own. Before the login it is [`wire`]'s own front, which believes whoever
-//! calls (`trusted`): the demo's servers listen on loopback and have nothing to hide. Behind the login it is the mailbox of
-//! its [`Speech`]. Each server [tells](Report) what it is told, who signs in, and, where asked to, every line of the
-//! conversation without passwords.
+//! A server speaks each protocol on a port of its own, LMTP among them ([`lmtp`]). Before the login it is [`wire`]'s own front,
+//! which believes whoever calls (`trusted`): the demo's servers listen on loopback and have nothing to hide. Behind the login it
+//! is the mailbox of its [`Speech`]. Each server [tells](Report) what it is told, who signs in, what it takes, and, where asked
+//! to, every line of the conversation without passwords.
 //!
 //! Bounds: [`CONNECTIONS_MAX`] connections a port, the caps of both machines, [`LOGIN_TIMEOUT`] and [`IDLE_TIMEOUT`], three wrong
 //! passwords. An answer is sent before the next command is looked at.
+
+mod lmtp;
 
 use super::guest::{Arrival, Guest, Took};
 use super::letters::Letter;
 use super::managesieve::Shelf;
 use super::speech::{Speech, Turn};
+use super::submission::Submission;
 use super::tape::Tape;
 use bytes::BytesMut;
 use relay::conn::Conn;
@@ -131,9 +134,22 @@ pub fn bind() -> io::Result<Bound> {
     Ok(Bound { address: socket.local_addr()?, doorway: Doorway::new(socket)? })
 }
 
+/// What a port is for.
+#[derive(Clone, Copy)]
+enum Spoken {
+    /// Logins, and what is behind them.
+    Logins(&'static dyn Speech),
+    /// Letters.
+    Lmtp,
+}
+
 impl MailServer {
     /// Serves one protocol for as long as it is polled.
-    pub async fn serve(self: Arc<Self>, speech: &'static dyn Speech, mut bound: Bound) {
+    pub async fn serve(self: Arc<Self>, speech: &'static dyn Speech, bound: Bound) {
+        self.let_everybody_in(Spoken::Logins(speech), bound).await;
+    }
+
+    async fn let_everybody_in(self: Arc<Self>, spoken: Spoken, mut bound: Bound) {
         let stats = AcceptStats::default();
         let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -142,10 +158,15 @@ impl MailServer {
             let Ok(conn) = socket.tune().and_then(|()| Conn::clear(socket)) else { continue };
             let server = Arc::clone(&self);
             tokio::spawn(async move {
+                // LMTP has the lines of SMTP.
+                let speech = if let Spoken::Logins(speech) = spoken { speech } else { &Submission };
                 let mut visit = Visit::new(&server, speech, from, conn);
                 visit.tell(What::Connected);
                 // How a connection ends is of no interest here, as long as it does.
-                let _ = visit.run().await;
+                let _ = match spoken {
+                    Spoken::Logins(_) => visit.run().await,
+                    Spoken::Lmtp => visit.take_letters().await,
+                };
                 if let Some(mut conn) = visit.conn.take() {
                     conn.shutdown().await;
                 }
@@ -248,21 +269,13 @@ impl<'a> Visit<'a> {
                         return Ok(false);
                     }
                 }
-                Step::Event(LoginEvent::Said(who)) => {
-                    self.introduced = true;
-                    self.who = (*who).clone();
-                    self.tell(What::Told { who, by: self.speech.carrier(), protected: self.protected });
-                }
+                Step::Event(LoginEvent::Said(who)) => self.told(who, self.speech.carrier()),
                 Step::Event(LoginEvent::HangUp) => return self.send(&mut out, deadline).await.map(|()| false),
                 Step::Event(LoginEvent::Secure) => {
                     self.send(&mut out, deadline).await?;
-                    let (Some(conn), Some(tls)) = (self.conn.take(), &self.server.tls) else { return Ok(false) };
-                    // Bytes behind STARTTLS are refused in there.
-                    let secured = timeout_at(deadline, tls.accept(conn, input)).await?;
-                    let (conn, facts) = secured.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-                    self.conn = Some(conn);
-                    self.tell(What::Secured(format!("{} {}", facts.version, facts.cipher)));
-                    self.protected = true;
+                    if !self.secure(input, deadline).await? {
+                        return Ok(false);
+                    }
                     front.secured(self.server.terms(self.speech, true));
                 }
                 Step::Event(LoginEvent::Login(login)) => {
@@ -294,6 +307,25 @@ impl<'a> Visit<'a> {
                 return self.send(&mut out, deadline).await.map(|()| false);
             }
         }
+    }
+
+    /// Begins TLS. False: there is none.
+    async fn secure(&mut self, input: &BytesMut, deadline: Instant) -> io::Result<bool> {
+        let (Some(conn), Some(tls)) = (self.conn.take(), &self.server.tls) else { return Ok(false) };
+        // Bytes behind STARTTLS are refused in there.
+        let secured = timeout_at(deadline, tls.accept(conn, input)).await?;
+        let (conn, facts) = secured.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+        self.conn = Some(conn);
+        self.tell(What::Secured(format!("{} {}", facts.version, facts.cipher)));
+        self.protected = true;
+        Ok(true)
+    }
+
+    /// Somebody said who is calling.
+    fn told(&mut self, who: Box<OriginUpdate>, by: &'static str) {
+        self.introduced = true;
+        self.who = (*who).clone();
+        self.tell(What::Told { who, by, protected: self.protected });
     }
 
     async fn read_mail(&mut self, input: &mut BytesMut) -> io::Result<()> {

@@ -58,6 +58,10 @@ fn only_the_right_password_opens_the_mailbox() {
 }
 
 fn on_a_server(speech: &'static dyn Speech, test: impl AsyncFnOnce(SocketAddr, Arc<Mutex<Vec<Report>>>)) {
+    on_a_port(Spoken::Logins(speech), test);
+}
+
+fn on_a_port(spoken: Spoken, test: impl AsyncFnOnce(SocketAddr, Arc<Mutex<Vec<Report>>>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let reports: Arc<Mutex<Vec<Report>>> = Arc::default();
@@ -66,7 +70,7 @@ fn on_a_server(speech: &'static dyn Speech, test: impl AsyncFnOnce(SocketAddr, A
         let address = bound.address;
         let server = Arc::new(server(Some("pw"), move |report| heard.lock().unwrap().push(report)));
         tokio::select! {
-            () = server.serve(speech, bound) => unreachable!("it serves for ever"),
+            () = server.let_everybody_in(spoken, bound) => unreachable!("it serves for ever"),
             () = test(address, reports) => {}
         }
     });
@@ -278,5 +282,44 @@ fn more_connections_than_it_has_seats_for_are_closed() {
             }
         }
         assert!(answer.await.contains("a OK "));
+    });
+}
+
+#[test]
+fn letters_are_taken_for_those_who_live_there() {
+    on_a_port(Spoken::Lmtp, async |address, reports| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let large = format!("{}\r\n", "x".repeat(998)).repeat(300);
+        for (say, expected) in [
+            ("LHLO mx.example", "250 XRCPTFORWARD\r\n"),
+            ("XCLIENT ADDR=192.0.2.7 PORT=5 HELO=there.example", "220 east "),
+            ("LHLO mx.example", "250 XRCPTFORWARD\r\n"),
+            ("DATA", "503 5.5.1 "),
+            ("MAIL FROM:<>\r\nRCPT TO:<bob>\r\nRCPT TO:<alice@example.com>", "550 5.1.1 "),
+            ("RSET", "250 2.0.0 "),
+            ("MAIL FROM:<x@example.org>\r\nRCPT TO:<erin>\r\nRCPT TO:<alice>", "250 2.1.5 Fine.\r\n250 2.1.5 Fine.\r\n"),
+            ("BDAT 3\r\na\r\nBDAT 3 LAST\r\nb", "250 2.0.0 <erin> This is east, it was taken.\r\n250 2.0.0 <alice> "),
+            ("MAIL FROM:<x@example.org>\r\nRCPT TO:<alice>\r\nDATA", "354 "),
+            (&format!("{large}."), "552 5.3.4 "),
+            ("QUIT", "221 2.0.0 "),
+        ] {
+            stream.write_all(format!("{say}\r\n").as_bytes()).await.unwrap();
+            let mut heard = String::new();
+            while !heard.contains(expected) {
+                let mut octets = [0; 4096];
+                let count = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut octets)).await.expect(&heard).unwrap();
+                assert!(count > 0, "{expected:?} was expected, not {heard}");
+                heard.push_str(&String::from_utf8_lossy(&octets[..count]));
+            }
+        }
+        let reports = std::mem::take(&mut *reports.lock().unwrap());
+        let letters: Vec<_> = reports
+            .iter()
+            .filter_map(|r| if let What::Took(Took::Letter(letter)) = &r.what { Some(letter) } else { None })
+            .collect();
+        let [letter] = letters.as_slice() else { panic!("one letter: {letters:?}") };
+        assert_eq!((letter.from.as_str(), letter.octets.as_slice()), ("x@example.org", &b"a\r\nb\r\n"[..]));
+        assert_eq!(letter.to, ["erin", "alice"]);
+        assert_eq!(letter.received, "from there.example ([192.0.2.7]:5) by east with LMTP");
     });
 }

@@ -2,7 +2,7 @@
 //! must know.
 //!
 //! The tape is wrong on the safe side: a line is shown only where its command is known to hold no secret, or where it is part of
-//! a letter that the server asked for.
+//! a letter that the server asked for, or of a chunk. It serves for [LMTP](super::lmtp) as well.
 //!
 //! RFC 6409, RFC 5321, RFC 4954 (AUTH), RFC 3207 (STARTTLS).
 
@@ -90,11 +90,13 @@ impl Speech for Submission {
     }
 
     fn shown(&self, line: &[u8], is: Is) -> usize {
-        const HARMLESS: [&str; 10] = ["DATA", "EHLO", "HELO", "MAIL", "NOOP", "QUIT", "RCPT", "RSET", "STARTTLS", "XCLIENT"];
+        // Those of LMTP are among them.
+        const HARMLESS: [&str; 13] =
+            ["BDAT", "DATA", "EHLO", "HELO", "LHLO", "MAIL", "NOOP", "QUIT", "RCPT", "RSET", "STARTTLS", "XCLIENT", "XFORWARD"];
         let word = word(line);
         match is {
             Is::Secret => 0,
-            Is::Text(_) => line.len(),
+            Is::Text(octets) => line.len().min(octets),
             Is::Command if HARMLESS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(word)) => line.len(),
             // Both words of it; the response is the third.
             Is::Command if word.eq_ignore_ascii_case(b"AUTH") => {
@@ -106,8 +108,10 @@ impl Speech for Submission {
 
     fn behind(&self, line: &[u8], is: Is) -> Is {
         match is {
-            Is::Text(_) if line != b"." => is,
-            _ => Is::Command,
+            Is::Text(usize::MAX) if line != b"." => is,
+            Is::Text(usize::MAX) | Is::Secret => Is::Command,
+            Is::Text(octets) => text(octets.saturating_sub(line.len()).saturating_sub(2)),
+            Is::Command => text(chunk(line)),
         }
     }
 
@@ -153,12 +157,8 @@ impl Speech for Submission {
 
     fn errand(&self, person: &Person, _letters: &[Letter]) -> Errand {
         let (from, to) = envelope(person);
-        let stuffed: String = LETTER
-            .split_inclusive('\n')
-            .map(|line| if line.starts_with('.') { [".", line].concat() } else { line.to_owned() })
-            .collect();
         Errand {
-            commands: vec![format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{to}>"), "DATA".to_owned(), format!("{stuffed}.")],
+            commands: vec![format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{to}>"), "DATA".to_owned(), self.letter()],
             goods: LETTER.as_bytes().to_vec(),
             arrives: format!("the letter arrived at {} octet by octet", person.server),
         }
@@ -189,12 +189,33 @@ impl Speech for Submission {
     }
 }
 
+impl Submission {
+    /// The letter as it is said behind DATA, but for the last CRLF.
+    pub fn letter(&self) -> String {
+        let stuffed = |line: &str| if line.starts_with('.') { [".", line].concat() } else { line.to_owned() };
+        LETTER.split_inclusive('\n').map(stuffed).chain([".".to_owned()]).collect()
+    }
+}
+
 /// From whom somebody's letter is, and to whom.
 fn envelope(person: &Person) -> (String, String) {
     let address =
         |Person { user, .. }: &Person| if user.contains('@') { (*user).to_owned() } else { format!("{user}@localhost") };
     let to = if person.user == ALICE.user { &BOB } else { &ALICE };
     (address(person), address(to))
+}
+
+/// So many octets of a letter are left.
+fn text(octets: usize) -> Is {
+    if octets == 0 { Is::Command } else { Is::Text(octets) }
+}
+
+/// How many octets of a letter stand behind this command (BDAT, RFC 3030, which only LMTP has here).
+fn chunk(line: &[u8]) -> usize {
+    let mut words = line.split(|octet| *octet == b' ');
+    let is_chunk = words.next().is_some_and(|word| word.eq_ignore_ascii_case(b"BDAT"));
+    let octets = words.next().filter(|_| is_chunk).and_then(|octets| std::str::from_utf8(octets).ok()?.parse().ok());
+    octets.filter(|octets| *octets != usize::MAX).unwrap_or(0)
 }
 
 fn word(line: &[u8]) -> &[u8] {
@@ -232,6 +253,19 @@ mod tests {
         assert_eq!(tape.client(b"AUTH PLAIN x\r\n..\r\n.\r\nAUTH PLAIN x\r\n"), ["AUTH PLAIN x", "..", ".", "AUTH PLAIN ***"]);
         tape.server(b"334 VXNlcm5hbWU6\r\n");
         assert_eq!(tape.client(b"NOOP\r\nNOOP\r\n"), ["***", "NOOP"]);
+    }
+
+    #[test]
+    fn a_chunk_is_shown_and_nothing_behind_it() {
+        for (said, expected) in [
+            ("BDAT 8 LAST\r\n.\r\nabc\r\nhunter2\r\n", &["BDAT 8 LAST", ".", "abc", "***"][..]),
+            ("bdat 3\r\nabchunter2\r\nhunter2\r\n", &["bdat 3", "abc ***", "***"]),
+            ("BDAT 0 LAST\r\nhunter2\r\n", &["BDAT 0 LAST", "***"]),
+            ("BDAT x\r\nhunter2\r\n", &["BDAT x", "***"]),
+            ("BDAT 18446744073709551615\r\nhunter2\r\n", &["BDAT 18446744073709551615", "***"]),
+        ] {
+            assert_eq!(Tape::new(&Submission).client(said.as_bytes()), expected, "{said}");
+        }
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Mailbox {
             line(out, format_args!("552 5.3.4 A letter has at most {LETTER_MAX} octets here."));
         } else {
             line(out, "250 2.0.0 Taken; this demo keeps no letters.");
-            let received = self.arrival.received(self.server);
+            let received = self.arrival.received(self.server, ["ESMTPA", "ESMTPSA"]);
             return Turn::Took(Took::Letter(Box::new(Sent { from, to, octets: letter.octets, received })));
         }
         Turn::Answered
